@@ -1,0 +1,88 @@
+# The commands of this repository. Each builds the environment first, unless it is up to date.
+#
+#   make demo    the weekly retraining workflow, from an empty machine to its result
+#   make test    everything that has to hold: lint, types, import contracts, tests
+#
+# Options of the demo:  make demo DEMO='--keep'     (wandb-airflow demo --help lists them)
+# Another interpreter:  make demo PYTHON=python3.12
+# One test:             make pytest TESTS=tests/unit/test_identity.py
+
+PYTHON ?= python3
+VENV ?= .venv
+DEMO ?=
+TESTS ?=
+PYTEST_WORKERS ?= auto
+LOCK ?=
+
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+FAST_TESTS := $(filter-out tests/system/,$(sort $(dir $(wildcard tests/*/.))))
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header
+
+.DEFAULT_GOAL := help
+.PHONY: help env demo test lint format types contracts unit system pytest lock clean
+
+help:
+	@sed -n 's/^# \{0,1\}//p' Makefile | sed -n '1,8p'
+
+env: $(STAMP)
+
+# uv itself is installed by pip, with its hash checked; everything else by uv, with every hash checked.
+# uv does not read pip's configuration, so an index or certificate that is set there is handed on.
+$(STAMP): constraints.txt pyproject.toml tools/bootstrap.txt
+	@command -v $(PYTHON) >/dev/null || { \
+	  echo "make: '$(PYTHON)' was not found. Install Python 3.11 or newer, or name it: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "make: Python 3.11 or newer is needed, and '$(PYTHON)' is $$($(PYTHON) -V 2>&1). Name another one: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@test -x $(BIN)/python || { echo "Creating $(VENV)"; $(PYTHON) -m venv $(VENV); }
+	@echo "Installing the environment of constraints.txt"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r tools/bootstrap.txt
+	@index="$$($(BIN)/python -m pip config get global.index-url 2>/dev/null || true)"; \
+	  cert="$${PIP_CERT:-$$($(BIN)/python -m pip config get global.cert 2>/dev/null || true)}"; \
+	  index="$${PIP_INDEX_URL:-$$index}"; \
+	  if [ -n "$$index" ]; then export UV_DEFAULT_INDEX="$${UV_DEFAULT_INDEX:-$$index}"; fi; \
+	  if [ -n "$$cert" ]; then export SSL_CERT_FILE="$${SSL_CERT_FILE:-$$cert}"; fi; \
+	  export VIRTUAL_ENV="$(abspath $(VENV))" && \
+	  $(BIN)/uv pip install --quiet --require-hashes -r constraints.txt && \
+	  $(BIN)/uv pip install --quiet --no-deps --no-build-isolation --offline -e .
+	@touch $@
+
+demo: $(STAMP)
+	@$(BIN)/wandb-airflow demo $(DEMO)
+
+test: lint types contracts unit system
+
+lint: $(STAMP)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+types: $(STAMP)
+	$(BIN)/mypy --strict
+
+contracts: $(STAMP)
+	$(BIN)/lint-imports
+
+# A file's tests share their session fixtures, so a file stays on one worker.
+unit: $(STAMP)
+	$(BIN)/pytest $(FAST_TESTS) -n $(PYTEST_WORKERS) --maxprocesses 4 --dist loadfile
+
+# One Airflow for all of them: no second worker.
+system: $(STAMP)
+	$(BIN)/pytest tests/system
+
+pytest: $(STAMP)
+	$(BIN)/pytest $(TESTS)
+
+# Writes the exact versions of everything. Keeps those already chosen; LOCK=--upgrade takes the newest.
+lock: $(STAMP)
+	$(COMPILE) $(LOCK) tools/bootstrap.in -o tools/bootstrap.txt
+	$(COMPILE) $(LOCK) pyproject.toml tools/build.in --all-extras --group dev -o constraints.txt
+	@! grep -nE '://|--(extra-)?index' constraints.txt tools/bootstrap.txt
+
+clean:
+	rm -rf $(VENV) .demo build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

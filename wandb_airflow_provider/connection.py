@@ -1,0 +1,177 @@
+"""An Airflow connection of type ``wandb``, parsed once into a frozen value. The only reader of its extra."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+from wandb_airflow_provider.exceptions import WandbConfigurationError
+
+__all__ = ["CONN_TYPE", "DEFAULT_CONN_ID", "EXTRA_FIELDS", "WandbConnection"]
+
+CONN_TYPE = "wandb"
+DEFAULT_CONN_ID = "wandb_default"
+
+EXTRA_FIELDS: Mapping[str, Mapping[str, Any]] = {
+    "entity": {
+        "label": "Entity",
+        "type": "string",
+        "description": "Team or user that owns the runs. Empty: the default entity of the key.",
+    },
+    "project": {
+        "label": "Project",
+        "type": "string",
+        "description": "Project for runs whose task and pipeline name none.",
+    },
+    "organization": {
+        "label": "Registry organization",
+        "type": "string",
+        "description": "Organization whose registry is used. Empty: the one of the entity.",
+    },
+    "app_url": {
+        "label": "App URL",
+        "type": "string",
+        "description": "Where people open W&B, when it differs from the API host.",
+    },
+    "timeout": {
+        "label": "Timeout (seconds)",
+        "type": "number",
+        "description": "Longest wait for one answer of W&B. Default 30.",
+    },
+    "allow_project_creation": {
+        "label": "Allow project creation",
+        "type": "boolean",
+        "description": "When false, a run in a project that does not exist fails instead of creating it.",
+    },
+}
+"""Field name in the connection's extra to how the connection form shows it."""
+
+_DEFAULT_TIMEOUT = 30.0
+
+
+class AirflowConnection(Protocol):
+    """What is read of Airflow's own ``Connection``."""
+
+    conn_id: str
+    conn_type: str | None
+    host: str | None
+    schema: str | None
+    port: int | None
+    password: str | None
+
+    @property
+    def extra_dejson(self) -> dict[str, Any]: ...
+
+
+@dataclass(frozen=True)
+class WandbConnection:
+    """
+    What the package knows about one W&B account.
+
+    :param host: API URL without a trailing slash, or None for the SDK's own default.
+    :param timeout: Longest wait for one answer, in seconds.
+    """
+
+    conn_id: str
+    api_key: str = field(repr=False)
+    host: str | None = None
+    entity: str | None = None
+    project: str | None = None
+    organization: str | None = None
+    app_url: str | None = None
+    timeout: float = _DEFAULT_TIMEOUT
+    allow_project_creation: bool = True
+
+    def __str__(self) -> str:
+        return f"connection {self.conn_id!r} ({self.host or 'the default W&B host'})"
+
+    @classmethod
+    def from_airflow(cls, conn: AirflowConnection) -> WandbConnection:
+        """
+        Read an Airflow connection.
+
+        :raises WandbConfigurationError: another connection type, no API key, or a field that cannot be
+            understood. Nothing has been sent.
+        """
+        if conn.conn_type != CONN_TYPE:
+            raise WandbConfigurationError(
+                f"Connection {conn.conn_id!r} has type {conn.conn_type!r}; a W&B connection has type {CONN_TYPE!r}."
+            )
+        extra = conn.extra_dejson
+        unknown = sorted(set(extra) - set(EXTRA_FIELDS))
+        if unknown:
+            raise WandbConfigurationError(
+                f"Connection {conn.conn_id!r} has unknown extra fields {unknown}; known are {sorted(EXTRA_FIELDS)}."
+            )
+        if not conn.password:
+            raise WandbConfigurationError(
+                f"Connection {conn.conn_id!r} has no password. Put the W&B API key there; one is made under "
+                "'User settings' in W&B."
+            )
+        return cls(
+            conn_id=conn.conn_id,
+            api_key=conn.password,
+            host=_host(conn),
+            entity=_text(extra, "entity"),
+            project=_text(extra, "project"),
+            organization=_text(extra, "organization"),
+            app_url=_text(extra, "app_url"),
+            timeout=_seconds(conn.conn_id, extra),
+            allow_project_creation=_flag(conn.conn_id, extra, "allow_project_creation", default=True),
+        )
+
+
+def _text(extra: Mapping[str, Any], name: str) -> str | None:
+    value = extra.get(name)
+    return str(value).strip() or None if value is not None else None
+
+
+def _seconds(conn_id: str, extra: Mapping[str, Any]) -> float:
+    value = extra.get("timeout")
+    if value in (None, ""):
+        return _DEFAULT_TIMEOUT
+    try:
+        seconds = float(str(value))
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise WandbConfigurationError(
+            f"Connection {conn_id!r}: timeout {value!r} is not a positive number of seconds."
+        )
+    return seconds
+
+
+def _flag(conn_id: str, extra: Mapping[str, Any], name: str, *, default: bool) -> bool:
+    value = extra.get(name)
+    if value in (None, ""):
+        return default
+    if isinstance(value, bool):
+        return value
+    if str(value).lower() in ("true", "false"):
+        return str(value).lower() == "true"
+    raise WandbConfigurationError(f"Connection {conn_id!r}: {name} is {value!r}; expected true or false.")
+
+
+def _host(conn: AirflowConnection) -> str | None:
+    if not conn.host:
+        return None
+    # A connection URI (wandb://:key@host:port/https) leaves the scheme in `schema`; the form leaves it in `host`.
+    given = conn.host if "://" in conn.host else f"{conn.schema or 'https'}://{conn.host}"
+    if conn.port:
+        given = f"{given.rstrip('/')}:{conn.port}"
+    try:
+        parts = urlsplit(given)
+        valid = (
+            parts.scheme in ("http", "https") and bool(parts.hostname) and not (parts.query or parts.fragment)
+        )
+        valid = valid and parts.username is None and parts.port != 0
+    except ValueError:
+        valid = False
+    if not valid:
+        raise WandbConfigurationError(
+            f"Connection {conn.conn_id!r} has the host {conn.host!r}; expected the API URL, such as "
+            "'https://wandb.example.com'."
+        )
+    return given.rstrip("/")

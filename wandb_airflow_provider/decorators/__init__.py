@@ -1,0 +1,3 @@
+"""The ``@task.wandb`` decorator."""
+
+from __future__ import annotations

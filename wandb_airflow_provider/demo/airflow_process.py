@@ -1,0 +1,337 @@
+"""A whole Airflow on this machine: its processes, started and ended as one."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from cryptography.fernet import Fernet
+
+from wandb_airflow_provider.demo.airflow_api import AirflowClient, DagRun, TaskInstance
+from wandb_airflow_provider.demo.errors import DemoError
+from wandb_airflow_provider.demo.polling import wait_for
+from wandb_airflow_provider.demo.ports import LOOPBACK, claim_port
+from wandb_airflow_provider.demo.processes import (
+    ManagedProcess,
+    ProcessGroup,
+    inherited_environment,
+    run_to_end,
+)
+
+__all__ = ["AirflowCluster", "WandbConnectionSettings"]
+
+_COMPONENTS: dict[str, tuple[str, ...]] = {
+    "api-server": ("api-server", "--host", LOOPBACK, "--workers", "1"),
+    "scheduler": ("scheduler", "--skip-serve-logs"),
+    "dag-processor": ("dag-processor",),
+    "triggerer": ("triggerer", "--skip-serve-logs"),
+}
+_MIGRATE_TIMEOUT = 180.0
+_START_TIMEOUT = 180.0
+
+
+@dataclass(frozen=True)
+class WandbConnectionSettings:
+    """Where W&B is and who asks, as an Airflow connection carries it."""
+
+    host: str
+    api_key: str = field(repr=False)
+    entity: str | None = None
+    project: str | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """Return the JSON form that Airflow reads from ``AIRFLOW_CONN_…`` variables."""
+        extra = {"entity": self.entity, "project": self.project, **self.extra}
+        return json.dumps(
+            {
+                "conn_type": "wandb",
+                "host": self.host,
+                "password": self.api_key,
+                "extra": {name: value for name, value in extra.items() if value is not None},
+            }
+        )
+
+
+class AirflowCluster:
+    """
+    Scheduler, triggerer, DAG processor and API server on SQLite, with the LocalExecutor; a context manager.
+
+    Bound to the loopback interface, where everybody is admin. Tuned to react within a second rather than to
+    spare the machine.
+
+    :param home: Becomes ``AIRFLOW_HOME``; holds the database and all logs. Reused when it has been used before.
+    :param dags_folder: Where the DAG files are.
+    :param connections: Airflow connections by id.
+    :param port: Of the API server and the UI; 0 for any free one.
+    :param environment: Further variables for every process, so for every task too.
+    :param parallelism: Most tasks at the same time.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        dags_folder: Path,
+        *,
+        connections: Mapping[str, WandbConnectionSettings] | None = None,
+        port: int = 0,
+        environment: Mapping[str, str] | None = None,
+        parallelism: int = 8,
+    ) -> None:
+        self.home = home
+        self.dags_folder = dags_folder
+        self.port = claim_port(port, purpose="Airflow", option="--airflow-port")
+        self.url = f"http://{LOOPBACK}:{self.port}"
+        self.api = AirflowClient(self.url)
+        self.startup_seconds: dict[str, float] = {}
+        self._processes = ProcessGroup()
+        self._connections = dict(connections or {})
+        self._environment = dict(environment or {})
+        self._parallelism = parallelism
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self, on_step: Callable[[str], None] = lambda step: None) -> None:
+        """
+        Create the database and start every process; returns when all report that they are healthy.
+
+        :param on_step: Told what happens next.
+        :raises DemoError: one of them did not start; the message holds the end of its log.
+        """
+        self.home.mkdir(parents=True, exist_ok=True)
+        env = self.environment()
+        try:
+            on_step("creating Airflow's database")
+            self.startup_seconds["database"] = run_to_end(
+                "The creation of Airflow's database",
+                [sys.executable, "-m", "airflow", "db", "migrate"],
+                env=env,
+                log_path=self.log_path("db-migrate"),
+                cwd=self.home,
+                timeout=_MIGRATE_TIMEOUT,
+            )
+            on_step("starting Airflow's " + ", ".join(_COMPONENTS))
+            started = time.monotonic()
+            for name, arguments in _COMPONENTS.items():
+                self._processes.add(
+                    ManagedProcess(
+                        f"Airflow's {name}",
+                        [sys.executable, "-m", "airflow", *arguments],
+                        env=env,
+                        log_path=self.log_path(name),
+                        cwd=self.home,
+                    )
+                )
+            wait_for(
+                "Airflow's processes to report that they are healthy",
+                self._healthy,
+                timeout=_START_TIMEOUT,
+                check=self._processes.check,
+            )
+            self.startup_seconds["processes"] = time.monotonic() - started
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """End every process, running tasks included; returns when they are gone."""
+        self._processes.stop()
+        self.api.close()
+
+    def check(self) -> None:
+        """:raises ProcessExitedError: one of the processes has ended."""
+        self._processes.check()
+
+    def log_path(self, component: str) -> Path:
+        """Return the file that holds the output of a component: ``scheduler``, ``triggerer``, …"""
+        return self.home / "logs" / f"{component}.log"
+
+    def wait_for_dag(self, dag_id: str, *, timeout: float = 60.0) -> dict[str, Any]:
+        """
+        Wait until the DAG processor has read a DAG, and return what Airflow knows about it.
+
+        :param timeout: Seconds.
+        :raises DemoError: a file in the DAG folder cannot be imported, or the DAG did not appear.
+        """
+
+        def probe() -> dict[str, Any] | None:
+            details = self.api.dag(dag_id)
+            if details is None and (errors := self.api.import_errors()):
+                name, trace = next(iter(errors.items()))
+                raise DemoError(f"The DAG file {name} cannot be imported:\n{trace.strip()}")
+            return details
+
+        return wait_for(
+            f"DAG {dag_id!r} to appear from {self.dags_folder} (log: {self.log_path('dag-processor')})",
+            probe,
+            timeout=timeout,
+            check=self.check,
+        )
+
+    def run_dag(
+        self,
+        dag_id: str,
+        *,
+        conf: Mapping[str, Any] | None = None,
+        dag_run_id: str | None = None,
+        timeout: float = 120.0,
+    ) -> DagRun:
+        """
+        Unpause a DAG if need be, trigger it and wait until the run has ended, well or not.
+
+        :param timeout: Seconds.
+        """
+        if self.wait_for_dag(dag_id)["is_paused"]:
+            self.api.unpause(dag_id)
+        run = self.api.trigger(dag_id, conf=conf, dag_run_id=dag_run_id)
+        return self.wait_for_run(dag_id, run.dag_run_id, timeout=timeout)
+
+    def wait_for_run(self, dag_id: str, dag_run_id: str, *, timeout: float = 120.0) -> DagRun:
+        """
+        Wait until a DAG run has ended, well or not.
+
+        :param timeout: Seconds.
+        :raises WaitTimeoutError: it has not; the message lists its tasks.
+        """
+
+        def probe() -> DagRun | None:
+            run = self.api.dag_run(dag_id, dag_run_id)
+            return run if run.finished else None
+
+        try:
+            return wait_for(f"DAG run {dag_id}/{dag_run_id} to end", probe, timeout=timeout, check=self.check)
+        except DemoError as error:
+            tasks = self.api.task_instances(dag_id, dag_run_id)
+            states = ", ".join(f"{task.label}={task.state}" for task in tasks)
+            error.add_note(f"Tasks: {states}")
+            raise
+
+    def wait_for_task(
+        self,
+        dag_id: str,
+        dag_run_id: str,
+        task_id: str,
+        states: frozenset[str],
+        *,
+        map_index: int = -1,
+        timeout: float = 60.0,
+    ) -> TaskInstance:
+        """
+        Wait until a task instance is in one of the given states, and return it.
+
+        :param timeout: Seconds.
+        """
+
+        def probe() -> TaskInstance | None:
+            for task in self.api.task_instances(dag_id, dag_run_id):
+                if (task.task_id, task.map_index) == (task_id, map_index) and task.state in states:
+                    return task
+            return None
+
+        return wait_for(
+            f"task {task_id!r} of {dag_id}/{dag_run_id} to be in state {'/'.join(sorted(states))}",
+            probe,
+            timeout=timeout,
+            check=self.check,
+        )
+
+    def wait_for_new_run(
+        self, dag_id: str, known: frozenset[str] = frozenset(), *, timeout: float = 60.0
+    ) -> DagRun:
+        """
+        Wait until a DAG has a run whose id is not among the known ones, and return it.
+
+        :param timeout: Seconds.
+        """
+
+        def probe() -> DagRun | None:
+            return next((run for run in self.api.dag_runs(dag_id) if run.dag_run_id not in known), None)
+
+        return wait_for(f"a new run of DAG {dag_id!r}", probe, timeout=timeout, check=self.check)
+
+    def environment(self) -> dict[str, str]:
+        """Return the complete environment of the processes."""
+        env = inherited_environment()
+        env.update(self._settings())
+        for conn_id, connection in self._connections.items():
+            env[f"AIRFLOW_CONN_{conn_id.upper()}"] = connection.to_json()
+        env.update(self._environment)
+        return env
+
+    def _settings(self) -> dict[str, str]:
+        secret = self._secrets()
+        options: dict[tuple[str, str], str] = {
+            ("core", "dags_folder"): str(self.dags_folder),
+            ("core", "plugins_folder"): str(self.home / "plugins"),
+            ("core", "load_examples"): "False",
+            ("core", "executor"): "LocalExecutor",
+            ("core", "parallelism"): str(self._parallelism),
+            ("core", "fernet_key"): secret["fernet_key"],
+            ("core", "execution_api_server_url"): f"{self.url}/execution/",
+            ("core", "simple_auth_manager_all_admins"): "True",
+            ("core", "min_serialized_dag_update_interval"): "1",
+            ("api", "base_url"): self.url,
+            ("api", "port"): str(self.port),
+            ("api", "secret_key"): secret["secret_key"],
+            ("api_auth", "jwt_secret"): secret["jwt_secret"],
+            ("database", "sql_alchemy_conn"): f"sqlite:///{self.home / 'airflow.db'}",
+            ("scheduler", "scheduler_idle_sleep_time"): "0.2",
+            ("scheduler", "scheduler_heartbeat_sec"): "1",
+            ("scheduler", "trigger_timeout_check_interval"): "2",
+            ("triggerer", "job_heartbeat_sec"): "2",
+            ("dag_processor", "min_file_process_interval"): "30",
+            ("dag_processor", "bundle_refresh_check_interval"): "1",
+            ("dag_processor", "refresh_interval"): "5",
+            ("logging", "colored_console_log"): "False",
+            ("usage_data_collection", "enabled"): "False",
+        }
+        env = {
+            f"AIRFLOW__{section.upper()}__{key.upper()}": value for (section, key), value in options.items()
+        }
+        env["AIRFLOW_HOME"] = str(self.home)
+        # W&B's own files stay in the folder too, and no account of the person at the keyboard is used.
+        env["WANDB_CACHE_DIR"] = str(self.home / "wandb" / "cache")
+        env["WANDB_CONFIG_DIR"] = str(self.home / "wandb" / "config")
+        env["WANDB_DATA_DIR"] = str(self.home / "wandb" / "data")
+        env["WANDB_DIR"] = str(self.home / "wandb" / "runs")
+        env["NETRC"] = str(self.home / "wandb" / "netrc")
+        for name in ("WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "WANDB_DATA_DIR", "WANDB_DIR"):
+            Path(env[name]).mkdir(parents=True, exist_ok=True)
+        return env
+
+    def _secrets(self) -> dict[str, str]:
+        """Return the keys of this home, made on first use: a resumed database can be read only with its own."""
+        path = self.home / "secrets.json"
+        if not path.exists():
+            path.touch(mode=0o600)
+            path.write_text(
+                json.dumps(
+                    {
+                        "fernet_key": Fernet.generate_key().decode(),
+                        "secret_key": secrets.token_urlsafe(32),
+                        "jwt_secret": secrets.token_urlsafe(48),
+                    }
+                ),
+                encoding="utf-8",
+            )
+        keys: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
+        return keys
+
+    def _healthy(self) -> bool | None:
+        health = self.api.health()
+        wanted = ("metadatabase", "scheduler", "triggerer", "dag_processor")
+        return True if all(health.get(name) == "healthy" for name in wanted) else None

@@ -1,0 +1,69 @@
+"""The result of a demo run as text for the terminal. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from wandb_airflow_provider.demo.airflow_api import DagRun
+from wandb_airflow_provider.demo.ledger import AliasHolder, LedgerRun, RegistryAlias
+
+__all__ = ["render_alias", "render_dag_run", "render_tree", "render_verdict"]
+
+_MAX_METRICS = 4
+
+
+def render_tree(roots: Iterable[LedgerRun]) -> list[str]:
+    """Return one line per run, children below their parents, with state, duration and key metrics."""
+    rows = [row for root in roots for row in _rows(root, "", "")]
+    width = max((len(label) for label, _ in rows), default=0)
+    return [f"  {label:<{width}}  {facts}".rstrip() for label, facts in rows]
+
+
+def render_verdict(verdict: Mapping[str, Any]) -> list[str]:
+    """Return the gate's verdict, rule by rule."""
+    lines = [f"  {'passed' if verdict['passed'] else 'FAILED'}: {verdict['summary']}"]
+    for outcome in verdict["outcomes"]:
+        baseline = outcome["baseline_value"]
+        against = f", baseline {_figure(baseline)}" if baseline is not None else ""
+        mark = "ok  " if outcome["passed"] else "FAIL"
+        lines.append(
+            f"    {mark} {outcome['metric']} = {_figure(outcome['value'])} ({outcome['threshold']}{against})"
+        )
+    return lines
+
+
+def render_alias(alias: RegistryAlias, before: AliasHolder | None, after: AliasHolder | None) -> list[str]:
+    """Return who held the alias before and after."""
+    return [
+        f"  {alias}",
+        f"    before: {before or 'nobody'}",
+        f"    after:  {after or 'nobody'}{' (unchanged)' if before == after else ''}",
+    ]
+
+
+def render_dag_run(run: DagRun | None, url: str | None) -> list[str]:
+    """Return the state and the duration of a DAG run, or that there is none."""
+    if run is None:
+        return ["  no run"]
+    took = f" in {run.duration:.1f} s" if run.duration is not None else ""
+    return [f"  {run.dag_id} / {run.dag_run_id}: {run.state}{took}", f"  {url}"]
+
+
+def _rows(run: LedgerRun, lead: str, below: str) -> Iterator[tuple[str, str]]:
+    yield lead + run.name, _facts(run)
+    for position, child in enumerate(run.children):
+        last = position == len(run.children) - 1
+        yield from _rows(child, below + ("└─ " if last else "├─ "), below + ("   " if last else "│  "))
+
+
+def _facts(run: LedgerRun) -> str:
+    facts = [f"{run.state:<9}", f"{run.duration:6.1f} s" if run.duration is not None else " " * 8]
+    facts += [f"{name}={_figure(value)}" for name, value in list(run.metrics.items())[:_MAX_METRICS]]
+    if run.reason:
+        facts.append(f"({run.reason})")
+    return "  ".join(facts)
+
+
+def _figure(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)

@@ -1,0 +1,152 @@
+"""The HTTP side: which path is answered by what."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from wandb_airflow_provider.devserver import filestream
+from wandb_airflow_provider.devserver.artifacts.routes import routes as artifact_routes
+from wandb_airflow_provider.devserver.auth import find_account
+from wandb_airflow_provider.devserver.backend import Backend
+from wandb_airflow_provider.devserver.endpoint import (
+    answering,
+    backend_of,
+    base_url_of,
+    error_response,
+    request_context,
+)
+from wandb_airflow_provider.devserver.graphql import executor
+from wandb_airflow_provider.devserver.graphql.registry import GraphQLError
+from wandb_airflow_provider.devserver.http_body import parse_object, read_body
+from wandb_airflow_provider.devserver.resolvers import load_resolvers
+from wandb_airflow_provider.devserver.resolvers.run_files import find_file
+
+CORE_ROUTES: list[BaseRoute] = []
+
+
+def create_app(backend: Backend) -> Starlette:
+    """Return the ASGI application of one server."""
+    load_resolvers()
+    app = Starlette(
+        routes=[*CORE_ROUTES, *artifact_routes], exception_handlers={404: _unknown_path, 405: _unknown_path}
+    )
+    app.state.backend = backend
+    return app
+
+
+async def _graphql(request: Request) -> Response:
+    payload = parse_object(await read_body(request))
+    source, variables = payload.get("query"), payload.get("variables") or {}
+    if not isinstance(source, str) or not isinstance(variables, Mapping):
+        raise GraphQLError("a GraphQL request needs 'query' (text) and may have 'variables' (an object).")
+    name = payload.get("operationName") or None
+    request.state.variables = variables
+    return JSONResponse({"data": await run_in_threadpool(_execute, request, source, variables, name)})
+
+
+def _execute(request: Request, source: str, variables: Mapping[str, Any], name: str | None) -> dict[str, Any]:
+    request.state.operation = name or ""
+    ctx = request_context(request)
+    request.state.operation = name or executor.operation_name(source) or ""
+    return executor.execute(ctx, source, variables, name, backend_of(request).unknown)
+
+
+async def _file_stream(request: Request) -> Response:
+    body = await read_body(request)
+    return JSONResponse(await run_in_threadpool(_stream, request, body))
+
+
+def _stream(request: Request, body: bytes) -> dict[str, Any]:
+    ctx = request_context(request)
+    path = request.path_params
+    return filestream.receive(ctx, path["entity"], path["project"], path["run"], parse_object(body))
+
+
+async def _run_file(request: Request) -> Response:
+    md5, mimetype = await run_in_threadpool(_find_run_file, request)
+    return FileResponse(backend_of(request).blobs.path(md5), media_type=mimetype)
+
+
+def _find_run_file(request: Request) -> tuple[str, str]:
+    path = request.path_params
+    return find_file(request_context(request), path["entity"], path["project"], path["run"], path["name"])
+
+
+async def _upload(request: Request) -> Response:
+    backend = backend_of(request)
+    handler, purpose = backend.signer.verify_upload(request.path_params["token"], backend.now())
+    with backend.blobs.writer() as writer:
+        async for piece in request.stream():
+            writer.write(piece)
+        expected = _content_md5(request) or purpose.get("md5")
+        if expected is not None and expected != writer.md5:
+            raise GraphQLError(
+                f"the content has the MD5 {writer.md5}, but {expected} was announced: upload it again."
+            )
+        blob = writer.finish()
+
+    def store() -> None:
+        with backend.store.read() as conn:
+            user = find_account(conn, purpose["user"])
+        if user is None:
+            raise GraphQLError(f"user {purpose['user']!r}, whom this upload URL was made for, is gone.", 403)
+        handler(backend.context(user, base_url_of(request)), purpose, blob)
+
+    await run_in_threadpool(store)
+    return Response(status_code=200, headers={"ETag": f'"{blob.md5}"'})
+
+
+def _content_md5(request: Request) -> str | None:
+    header = request.headers.get("content-md5")
+    if header is None:
+        return None
+    try:
+        return base64.b64decode(header, validate=True).hex()
+    except binascii.Error as error:
+        raise GraphQLError(f"Content-MD5 {header!r} is not base64.") from error
+
+
+async def _download(request: Request) -> Response:
+    backend = backend_of(request)
+    md5 = backend.signer.verify_download(request.path_params["token"], backend.now())
+    if not backend.blobs.exists(md5):
+        raise GraphQLError(f"the content with MD5 {md5} is no longer stored.", 404)
+    return FileResponse(backend.blobs.path(md5), media_type="application/octet-stream")
+
+
+async def _telemetry(request: Request) -> Response:
+    return Response(status_code=200)
+
+
+async def _ready(request: Request) -> Response:
+    return PlainTextResponse("ok")
+
+
+async def _unknown_path(request: Request, error: Exception) -> Response:
+    message = f"the dev server does not know {request.method} {request.url.path}."
+    backend_of(request).unknown.count_operation(f"{request.method} {request.url.path}")
+    backend_of(request).requests.add(request.method, request.url.path, 404, error=message)
+    return error_response(GraphQLError(message, 404))
+
+
+CORE_ROUTES += [
+    Route("/graphql", answering(_graphql), methods=["POST"]),
+    Route("/files/{entity}/{project}/{run}/file_stream", answering(_file_stream), methods=["POST"]),
+    Route("/files/{entity}/{project}/{run}/{name:path}", answering(_run_file), methods=["GET"]),
+    Route("/storage/{token}", answering(_upload, logged_path="/storage/***"), methods=["PUT"]),
+    Route(
+        "/storage/{token}/{filename:path}", answering(_download, logged_path="/storage/***"), methods=["GET"]
+    ),
+    Route("/sdk/otel/{rest:path}", _telemetry, methods=["POST"]),
+    Route("/ready", _ready, methods=["GET"]),
+    Route("/healthz", _ready, methods=["GET"]),
+]

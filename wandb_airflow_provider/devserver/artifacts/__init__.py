@@ -1,0 +1,3 @@
+"""Artifacts: collections, versions, aliases, manifests, links between collections, and edges to runs."""
+
+from __future__ import annotations

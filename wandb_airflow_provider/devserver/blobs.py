@@ -1,0 +1,136 @@
+"""Files, stored once per content under their MD5, written and read in pieces."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Blob:
+    """Stored bytes: hex MD5 and size."""
+
+    md5: str
+    size: int
+
+    @property
+    def md5_base64(self) -> str:
+        """The digest as artifact manifests write it."""
+        return hex_to_base64(self.md5)
+
+
+def hex_to_base64(md5: str) -> str:
+    """Return a hex digest in base64."""
+    return base64.b64encode(bytes.fromhex(md5)).decode()
+
+
+def base64_to_hex(md5: str) -> str:
+    """Return a base64 digest in hex."""
+    return base64.b64decode(md5).hex()
+
+
+class BlobStore:
+    """
+    Content-addressed files in a folder.
+
+    :param root: The folder; created if it does not exist. Leftovers of writes cut off by a kill are removed.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._incoming = root / "incoming"
+        shutil.rmtree(self._incoming, ignore_errors=True)
+        self._incoming.mkdir(parents=True)
+
+    def writer(self) -> BlobWriter:
+        """Return a writer; call ``write`` with pieces, then ``finish``."""
+        return BlobWriter(self, self._incoming)
+
+    def put(self, data: bytes) -> Blob:
+        """Store bytes that are already in memory."""
+        with self.writer() as writer:
+            writer.write(data)
+            return writer.finish()
+
+    def path(self, md5: str) -> Path:
+        """Return where the content with this hex MD5 is or would be."""
+        if len(md5) != 32 or not all(char in "0123456789abcdef" for char in md5):
+            raise ValueError(f"not a hex MD5: {md5!r}")
+        return self.root / md5[:2] / md5[2:]
+
+    def exists(self, md5: str) -> bool:
+        """Tell whether content with this hex MD5 is stored."""
+        return self.path(md5).is_file()
+
+    def read(self, md5: str) -> bytes:
+        """Return all bytes; only for content known to be small. Raises FileNotFoundError."""
+        return self.path(md5).read_bytes()
+
+    @contextmanager
+    def chunks(self, md5: str) -> Iterator[Iterator[bytes]]:
+        """Yield an iterator over pieces of at most ``CHUNK_BYTES``. Raises FileNotFoundError."""
+        with self.path(md5).open("rb") as file:
+            yield iter(lambda: file.read(CHUNK_BYTES), b"")
+
+    def clear(self) -> None:
+        """Delete all content."""
+        for entry in self.root.iterdir():
+            shutil.rmtree(entry)
+        self._incoming.mkdir()
+
+
+class BlobWriter:
+    """Writes one blob; used as a context manager, so that an unfinished file is removed."""
+
+    def __init__(self, store: BlobStore, folder: Path) -> None:
+        self._store = store
+        self._hash = hashlib.md5(usedforsecurity=False)
+        self._size = 0
+        self._finished = False
+        descriptor, self._name = tempfile.mkstemp(dir=folder)
+        self._file = os.fdopen(descriptor, "wb")
+
+    def __enter__(self) -> BlobWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.discard()
+
+    @property
+    def md5(self) -> str:
+        """The hex MD5 of what was written so far."""
+        return self._hash.hexdigest()
+
+    def write(self, data: bytes) -> None:
+        """Append a piece."""
+        self._hash.update(data)
+        self._size += len(data)
+        self._file.write(data)
+
+    def finish(self) -> Blob:
+        """Move the file to its address and return it."""
+        self._file.close()
+        blob = Blob(self._hash.hexdigest(), self._size)
+        target = self._store.path(blob.md5)
+        target.parent.mkdir(exist_ok=True)
+        os.replace(self._name, target)
+        self._finished = True
+        return blob
+
+    def discard(self) -> None:
+        """Remove the file if it was not finished."""
+        self._file.close()
+        if not self._finished:
+            Path(self._name).unlink()

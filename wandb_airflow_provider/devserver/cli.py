@@ -1,0 +1,118 @@
+"""``wandb-airflow devserver``: run the dev server in the foreground until it is interrupted."""
+
+from __future__ import annotations
+
+import argparse
+import ipaddress
+import secrets
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import quote, urlsplit
+
+from wandb_airflow_provider.devserver.auth import DEFAULT_API_KEY, DEFAULT_TEAM
+
+_DEFAULT_PORT = 8765
+_DEFAULT_DATA = Path(".wandb-devserver")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Serve until SIGINT or SIGTERM; return 0, or 1 with one sentence on standard error if it cannot start."""
+    args = _parser().parse_args(argv)
+    remote = not _is_loopback(args.host)
+    if remote and not args.allow_remote:
+        return _refuse(
+            f"the dev server does not listen on {args.host!r}, which other machines can reach, unless --allow-remote is"
+            " given. It then uses a key of its own instead of the well-known one."
+        )
+    try:
+        # The rest is imported after the arguments are known to be right: it takes most of the start.
+        from wandb_airflow_provider.devserver.server import DevServer, DevServerError
+    except ModuleNotFoundError as error:
+        return _refuse(
+            f"the dev server needs the module {error.name!r}: install 'wandb-airflow-provider[devserver]'."
+        )
+    key = secrets.token_hex(20) if remote else DEFAULT_API_KEY
+    server = DevServer(args.data, host=args.host, port=args.port, api_key=key, teams=args.team)
+    stopped = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopped.set())
+    try:
+        server.start()
+    except (DevServerError, OSError) as error:
+        return _refuse(f"{error}")
+    try:
+        print(_banner(server.url, key, server.data_dir, args.team), flush=True)
+        stopped.wait()
+    finally:
+        server.stop()
+    print("The dev server has stopped.", flush=True)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="wandb-airflow devserver",
+        description="A local W&B-compatible server for development and tests. It is not W&B.",
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    parser.add_argument(
+        "--port", type=int, default=_DEFAULT_PORT, help="port to listen on; 0 for a free one (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--data", type=Path, default=_DEFAULT_DATA, metavar="DIR", help="where data is kept (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--team",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help=f"a team entity to serve besides {DEFAULT_TEAM!r}; may be repeated",
+    )
+    parser.add_argument(
+        "--allow-remote", action="store_true", help="allow a host that other machines can reach, with a generated key"
+    )
+    return parser
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _banner(url: str, key: str, data_dir: Path, teams: Sequence[str]) -> str:
+    address = urlsplit(url)
+    entity = (*teams, DEFAULT_TEAM)[0]
+    connection = f"wandb://:{key}@{quote(address.scheme)}%3A%2F%2F{quote(address.netloc, safe='')}/?entity={entity}"
+    return "\n".join(
+        (
+            f"W&B dev server: {url}",
+            f"Data:           {data_dir.resolve()}",
+            f"API key:        {key}",
+            "",
+            "For scripts:",
+            f"  export WANDB_BASE_URL={url}",
+            f"  export WANDB_API_KEY={key}",
+            f"  export WANDB_ENTITY={entity}",
+            "",
+            "For Airflow:",
+            f"  export AIRFLOW_CONN_WANDB_DEFAULT='{connection}'",
+            "",
+            "Stop it with Ctrl-C.",
+        )
+    )
+
+
+def _refuse(reason: str) -> int:
+    print(f"wandb-airflow devserver: {reason}", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,157 @@
+"""
+The database: SQLite in WAL mode, one connection per thread, one writer at a time.
+
+Modules contribute tables with :func:`register_schema` and first rows with :func:`register_seed` when they are
+imported; a :class:`Store` creates them when it opens. An acknowledged write survives the death of the process.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+SCHEMAS: list[str] = []
+SEEDS: list[Callable[[sqlite3.Connection, str], None]] = []
+FUNCTIONS: list[tuple[str, int, Callable[..., Any]]] = []
+
+_CORE_SCHEMA = """
+CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+"""
+
+
+def register_schema(sql: str) -> None:
+    """Add ``CREATE ... IF NOT EXISTS`` statements that every database must have."""
+    SCHEMAS.append(sql)
+
+
+def register_seed(
+    seed: Callable[[sqlite3.Connection, str], None],
+) -> Callable[[sqlite3.Connection, str], None]:
+    """
+    Add a function ``seed(conn, now)`` that puts the first rows in; ``now`` is an ISO timestamp.
+
+    It runs inside a write transaction at each start and after each reset, so it must tolerate its own rows.
+    """
+    SEEDS.append(seed)
+    return seed
+
+
+def register_function(name: str, arguments: int, function: Callable[..., Any]) -> None:
+    """Make a deterministic Python function callable from SQL."""
+    FUNCTIONS.append((name, arguments, function))
+
+
+class Store:
+    """
+    All rows of one dev server.
+
+    :param path: The database file; its folder must exist.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._local = threading.local()
+        self._write_lock = threading.RLock()
+        self._connections: list[sqlite3.Connection] = []
+        self._connections_lock = threading.Lock()
+        with self._write_lock:
+            connection = self._connect()
+            for schema in (_CORE_SCHEMA, *SCHEMAS):
+                connection.executescript(schema)
+
+    @contextmanager
+    def read(self) -> Iterator[sqlite3.Connection]:
+        """Yield this thread's connection; inside :meth:`write` it sees the changes not yet committed."""
+        yield self._connect()
+
+    @contextmanager
+    def write(self) -> Iterator[sqlite3.Connection]:
+        """
+        Yield this thread's connection inside a transaction: committed at the end, rolled back on an error.
+
+        Nested calls in one thread join the outermost transaction.
+        """
+        with self._write_lock:
+            connection = self._connect()
+            if connection.in_transaction:
+                yield connection
+                return
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+            except BaseException:
+                connection.execute("ROLLBACK")
+                raise
+            connection.execute("COMMIT")
+
+    def seed(self, now: str) -> None:
+        """Put the first rows in."""
+        with self.write() as connection:
+            for seed in SEEDS:
+                seed(connection, now)
+
+    def clear(self) -> None:
+        """Delete the rows of every table except ``meta``."""
+        with self.write() as connection:
+            tables = connection.execute(
+                "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%' AND name <> 'meta'"
+            ).fetchall()
+            connection.execute("PRAGMA defer_foreign_keys = ON")
+            for (name,) in tables:
+                connection.execute(f'DELETE FROM "{name}"')  # noqa: S608 - names come from sqlite_master
+
+    def get_meta(self, key: str) -> str | None:
+        """Return a value that belongs to the whole server, or None."""
+        with self.read() as connection:
+            row = connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return None if row is None else str(row["value"])
+
+    def set_meta(self, key: str, value: str) -> None:
+        """Store a value that belongs to the whole server."""
+        with self.write() as connection:
+            connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+
+    def close(self) -> None:
+        """Close every connection; the store cannot be used after this."""
+        with self._connections_lock:
+            for connection in self._connections:
+                connection.close()
+            self._connections.clear()
+        self._local = threading.local()
+
+    def _connect(self) -> sqlite3.Connection:
+        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            # Connections are closed from another thread when the server stops.
+            connection = sqlite3.connect(
+                self.path, isolation_level=None, check_same_thread=False, timeout=30.0
+            )
+            connection.row_factory = sqlite3.Row
+            for pragma in (
+                "journal_mode = WAL",
+                "synchronous = NORMAL",
+                "foreign_keys = ON",
+                "cache_size = -16000",
+            ):
+                connection.execute(f"PRAGMA {pragma}")
+            for name, arguments, function in FUNCTIONS:
+                connection.create_function(name, arguments, function, deterministic=True)
+            self._local.connection = connection
+            with self._connections_lock:
+                self._connections.append(connection)
+        return connection
+
+
+def dumps(value: Any) -> str:
+    """Return compact JSON text."""
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
+def loads(text: str | None) -> Any:
+    """Return the value of JSON text; None for None."""
+    return None if text is None else json.loads(text)

@@ -1,0 +1,68 @@
+"""Every error of the package, and whether a retry can help."""
+
+from __future__ import annotations
+
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
+
+__all__ = [
+    "WandbArtifactNotFoundError",
+    "WandbAuthenticationError",
+    "WandbConfigurationError",
+    "WandbError",
+    "WandbGateFailedError",
+    "WandbInvalidNameError",
+    "WandbNotFoundError",
+    "WandbPermanentError",
+    "WandbPermissionError",
+    "WandbPromotionRefusedError",
+    "WandbRunDeletedError",
+    "WandbUnavailableError",
+]
+
+
+class WandbError(AirflowException):
+    """Root of the package's errors. Retried by Airflow unless a subclass says otherwise."""
+
+
+class WandbUnavailableError(WandbError):
+    """W&B could not be reached, answered with a server error, or limited the rate. A retry can help."""
+
+
+class WandbPermanentError(WandbError, AirflowFailException):
+    """A retry cannot help: the task fails at once, whatever its ``retries``."""
+
+
+class WandbConfigurationError(WandbPermanentError):
+    """The connection or an argument is wrong. Raised before anything is sent."""
+
+
+class WandbInvalidNameError(WandbConfigurationError):
+    """W&B would refuse this name. Raised before anything is sent."""
+
+
+class WandbAuthenticationError(WandbPermanentError):
+    """The key is missing, unknown, expired or revoked."""
+
+
+class WandbPermissionError(WandbPermanentError):
+    """The key is known, and may not do this."""
+
+
+class WandbNotFoundError(WandbPermanentError):
+    """The named object does not exist, or this key cannot see it."""
+
+
+class WandbArtifactNotFoundError(WandbNotFoundError):
+    """The artifact, version or alias does not exist, or this key cannot see it."""
+
+
+class WandbRunDeletedError(WandbPermanentError):
+    """The run id was deleted in W&B, which never allows a deleted id to be used again."""
+
+
+class WandbGateFailedError(WandbPermanentError):
+    """A metric gate did not pass: nothing downstream may use the candidate."""
+
+
+class WandbPromotionRefusedError(WandbPermanentError):
+    """The version to promote is not the one that was evaluated, or its verdict does not allow it."""

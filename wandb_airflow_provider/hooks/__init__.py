@@ -1,0 +1,3 @@
+"""Hooks: what the package knows about W&B."""
+
+from __future__ import annotations

@@ -1,0 +1,120 @@
+"""Artifacts inside an open run: log files, folders and references; download with a lineage edge."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wandb_airflow_provider import sdk
+from wandb_airflow_provider.artifacts import (
+    MAX_METADATA_KEYS,
+    ArtifactRef,
+    split_artifact_path,
+    validate_alias,
+    validate_artifact_name,
+)
+from wandb_airflow_provider.exceptions import WandbConfigurationError
+from wandb_airflow_provider.hooks.wandb import artifact_ref
+
+if TYPE_CHECKING:
+    import wandb
+
+__all__ = ["download_artifact", "log_artifact"]
+
+StrPath = str | PathLike[str]
+
+
+def log_artifact(
+    wandb_run: wandb.Run,
+    name: str,
+    *,
+    type: str,
+    paths: StrPath | Iterable[StrPath] = (),
+    references: str | Iterable[str] = (),
+    aliases: Iterable[str] = (),
+    metadata: Mapping[str, Any] | None = None,
+    description: str | None = None,
+    timeout: float | None = None,
+) -> ArtifactRef:
+    """
+    Log files, folders and references as one artifact of the run, and wait until W&B has committed it.
+
+    Content that W&B has already gives its existing version; aliases then move to that one. A folder's content
+    goes to the artifact's top; references (``s3://``, ``gs://``, ``https://``, ``file://``) record address and
+    digest, not the bytes.
+
+    :param name: Letters, digits, ``_``, ``-`` and ``.``; at most 128.
+    :param paths: Local files and folders.
+    :param aliases: Beside ``latest``, which W&B moves by itself.
+    :param metadata: At most 100 keys.
+    :param timeout: Longest wait for the upload in seconds; None waits until it is done.
+    :return: The committed version with its digest.
+    :raises WandbConfigurationError: a name or alias that W&B refuses, a path that does not exist, or nothing to
+        log. Nothing has been sent.
+    """
+    validate_artifact_name(name)
+    aliases = [validate_alias(alias) for alias in aliases]
+    found = [Path(path) for path in _listed(paths)]
+    uris = list(_listed(references))
+    if not found and not uris:
+        raise WandbConfigurationError(f"Artifact {name!r} has nothing to log: pass paths or references.")
+    missing = [str(path) for path in found if not path.exists()]
+    if missing:
+        raise WandbConfigurationError(f"Artifact {name!r}: {missing} do not exist on this worker.")
+    if len(metadata or {}) > MAX_METADATA_KEYS:
+        raise WandbConfigurationError(
+            f"Artifact {name!r} has {len(metadata or {})} metadata keys; W&B keeps at most {MAX_METADATA_KEYS}."
+        )
+    artifact = sdk.new_artifact(name, type, description=description, metadata=dict(metadata or {}))
+    for path in found:
+        if path.is_dir():
+            artifact.add_dir(str(path))
+        else:
+            artifact.add_file(str(path))
+    for uri in uris:
+        artifact.add_reference(str(uri))
+    with sdk.translate_run_errors(f"log the artifact {name!r}", wandb_run):
+        logged = wandb_run.log_artifact(artifact, aliases=aliases or None)
+        logged.wait(timeout=None if timeout is None else round(timeout))
+        return artifact_ref(logged, source_run=f"{wandb_run.entity}/{wandb_run.project}/{wandb_run.id}")
+
+
+def download_artifact(
+    wandb_run: wandb.Run,
+    artifact: str | ArtifactRef | Mapping[str, Any],
+    folder: StrPath,
+    *,
+    part: str | None = None,
+) -> Path:
+    """
+    Record that the run uses an artifact version, and download it into a folder.
+
+    :param artifact: A reference from XCom, or ``[[entity/]project/]name:alias``.
+    :param folder: Created when missing.
+    :param part: Download only the paths that start with this prefix.
+    :return: The folder.
+    :raises WandbArtifactNotFoundError: no such artifact, version or alias.
+    :raises WandbConfigurationError: the content differs from the reference's digest.
+    """
+    ref = None if isinstance(artifact, str) else as_ref(artifact)
+    path = ref.path if ref is not None else str(artifact)
+    split_artifact_path(path)
+    with sdk.translate_run_errors(f"download the artifact {path!r}", wandb_run):
+        used = wandb_run.use_artifact(path)
+        if ref is not None and used.digest != ref.digest:
+            raise WandbConfigurationError(
+                f"Artifact {path!r} has the digest {used.digest!r} in W&B, and {ref.digest!r} in the reference given: "
+                "they are not the same content."
+            )
+        return Path(used.download(root=str(folder), path_prefix=part))
+
+
+def as_ref(value: ArtifactRef | Mapping[str, Any]) -> ArtifactRef:
+    """Accept a reference or its JSON value."""
+    return value if isinstance(value, ArtifactRef) else ArtifactRef.from_json(value)
+
+
+def _listed(value: Any) -> list[Any]:
+    return [value] if isinstance(value, str | PathLike) else list(value)

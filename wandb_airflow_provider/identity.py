@@ -1,0 +1,144 @@
+"""Which W&B run belongs to which task instance. The only place that forms run ids, groups and tags."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from wandb_airflow_provider.exceptions import WandbConfigurationError
+
+__all__ = ["RunRef", "TaskIdentity"]
+
+RetryPolicy = Literal["new", "resume"]
+
+_UNSAFE_ID = re.compile(r"[^a-zA-Z0-9_.-]+")
+_MAX_TAG = 64
+_MAX_GROUP = 128
+_ROOT_TASK = ""
+
+
+@dataclass(frozen=True)
+class RunRef:
+    """
+    The address of one W&B run; prints as ``entity/project/run_id``.
+
+    :param wandb_run_id: Short id from the run's URL, not its display name.
+    """
+
+    entity: str
+    project: str
+    wandb_run_id: str
+    url: str | None = None
+
+    @property
+    def path(self) -> str:
+        """``entity/project/run_id``, as ``wandb.Api().run()`` takes it."""
+        return f"{self.entity}/{self.project}/{self.wandb_run_id}"
+
+    def __str__(self) -> str:
+        return self.path
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON value that lands in XCom under ``wandb_run``."""
+        return {
+            "entity": self.entity,
+            "project": self.project,
+            "wandb_run_id": self.wandb_run_id,
+            "url": self.url,
+            "path": self.path,
+        }
+
+    @classmethod
+    def from_json(cls, value: Any) -> RunRef:
+        """
+        Accept the pushed JSON value, or the printed path.
+
+        :raises WandbConfigurationError: neither of the two.
+        """
+        if isinstance(value, str) and value.count("/") == 2 and all(value.split("/")):
+            entity, project, wandb_run_id = value.split("/")
+            return cls(entity, project, wandb_run_id)
+        if isinstance(value, Mapping):
+            parts = [value.get(key) for key in ("entity", "project", "wandb_run_id")]
+            if all(isinstance(part, str) and part for part in parts):
+                url = value.get("url")
+                return cls(str(parts[0]), str(parts[1]), str(parts[2]), url if isinstance(url, str) else None)
+        raise WandbConfigurationError(
+            f"Expected a W&B run as pushed under the XCom key 'wandb_run', or 'entity/project/run_id'; got {value!r}."
+        )
+
+
+@dataclass(frozen=True)
+class TaskIdentity:
+    """
+    One task instance attempt, in Airflow's terms.
+
+    :param map_index: -1 for a task that is not mapped.
+    :param try_number: 1 for the first attempt; Airflow only ever increases it, also across clears.
+    """
+
+    dag_id: str
+    dag_run_id: str
+    task_id: str
+    map_index: int = -1
+    try_number: int = 1
+
+    def wandb_run_id(self, retries: RetryPolicy = "new") -> str:
+        """
+        Return the run id of this attempt: a readable slug and a hash of the identity.
+
+        With ``new`` the try number is part of it, so that each attempt is its own run; with ``resume`` it
+        is left out, so that a retry continues the run of the attempt before.
+        """
+        parts = [self.dag_id, self.dag_run_id, self.task_id, str(self.map_index)]
+        if retries == "new":
+            parts.append(str(self.try_number))
+        return _run_id(self.task_id, parts)
+
+    def root_wandb_run_id(self) -> str:
+        """Return the id of the pipeline run, one per DAG run, which every task can name before it exists."""
+        return _run_id(self.dag_id, [self.dag_id, self.dag_run_id, _ROOT_TASK])
+
+    @property
+    def group(self) -> str:
+        """The W&B group that holds all runs of the DAG run."""
+        return _shorten(f"{self.dag_id}__{self.dag_run_id}", _MAX_GROUP)
+
+    @property
+    def display_name(self) -> str:
+        """What a person reads in W&B: ``train``, ``train[3]``, ``train[3] · try 2``."""
+        index = f"[{self.map_index}]" if self.map_index >= 0 else ""
+        attempt = f" · try {self.try_number}" if self.try_number > 1 else ""
+        return f"{self.task_id}{index}{attempt}"
+
+    def previous(self) -> TaskIdentity | None:
+        """Return the attempt before this one, or None for the first."""
+        if self.try_number <= 1:
+            return None
+        return TaskIdentity(self.dag_id, self.dag_run_id, self.task_id, self.map_index, self.try_number - 1)
+
+
+def clean_tags(tags: Iterable[str]) -> tuple[str, ...]:
+    """Return distinct tags in order, each within the 64 characters that W&B allows."""
+    return tuple(dict.fromkeys(_shorten(str(tag), _MAX_TAG) for tag in tags if str(tag).strip()))
+
+
+def slug(text: str, length: int = 64) -> str:
+    """Return the text with every character outside ``[a-zA-Z0-9_.-]`` replaced, at most ``length`` long."""
+    return _UNSAFE_ID.sub("-", text).strip("-.")[:length].strip("-.")
+
+
+def _run_id(readable: str, parts: Iterable[str]) -> str:
+    # NUL cannot occur in an Airflow id, so that no two identities join to the same text.
+    digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+    return f"{slug(readable, 40) or 'run'}-{digest}"
+
+
+def _shorten(text: str, length: int) -> str:
+    if len(text) <= length:
+        return text
+    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+    return f"{text[: length - 9]}-{digest}"

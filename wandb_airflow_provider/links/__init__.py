@@ -1,0 +1,3 @@
+"""Buttons in Airflow's UI."""
+
+from __future__ import annotations

@@ -1,0 +1,254 @@
+"""Judge a candidate by metric rules, and decide what runs next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Literal
+
+from airflow.providers.common.compat.sdk import SkipMixin
+
+from wandb_airflow_provider import sdk
+from wandb_airflow_provider.artifacts import ArtifactRef
+from wandb_airflow_provider.exceptions import (
+    WandbConfigurationError,
+    WandbGateFailedError,
+    WandbNotFoundError,
+)
+from wandb_airflow_provider.identity import RunRef
+from wandb_airflow_provider.metric_rule import MetricRule
+from wandb_airflow_provider.operators.base import WandbBaseOperator
+from wandb_airflow_provider.operators.candidate import parse_json, parse_path, read_candidate
+from wandb_airflow_provider.promotion import PromotionRecord
+from wandb_airflow_provider.registry import RegistryAlias
+from wandb_airflow_provider.rules import Verdict, evaluate, parse_rules
+
+if TYPE_CHECKING:
+    import wandb
+    from airflow.sdk import Context
+
+__all__ = ["VERDICT_KEY", "WandbMetricGateOperator"]
+
+VERDICT_KEY = "wandb_verdict"
+"""XCom key of the verdict; there also when the gate fails."""
+
+_FINISHED = "finished"
+
+
+class WandbMetricGateOperator(WandbBaseOperator, SkipMixin):
+    """
+    Judge a version by the metrics of the run that evaluated it, and stop what follows when it is not good enough.
+
+    The metrics are those that W&B has stored in the summary of the evaluated run, which must be finished; the
+    digest in the verdict is W&B's own at this moment. A metric that is missing, NaN or of a wrong type fails.
+
+    Pushes the verdict as return value and under ``wandb_verdict``, whether it passed or not, and logs it to
+    the gate's own run as ``gate/passed``, ``gate/summary`` and the table ``gate/outcomes``.
+
+    :param rules: Metric rules, or their JSON values, whose bounds may be templates. (templated)
+    :param run: The evaluated run: its ``wandb_run`` XCom, or ``entity/project/run_id``. (templated)
+    :param candidate: The version judged: the output of the task that logged it, or
+        ``[[entity/]project/]name:version``. (templated)
+    :param baseline_registry: Registry of the version to compare with. Needed by rules that compare with the
+        holder's own figures; for rules with ``against`` it tells a first promotion from a figure that was
+        not measured. (templated)
+    :param baseline_collection: Its collection. (templated)
+    :param baseline_alias: The alias whose current holder is the baseline. (templated)
+    :param mode: ``fail`` fails the task without a retry; ``skip`` succeeds and skips what is downstream;
+        ``branch`` follows ``on_pass`` or ``on_fail``.
+    :param on_pass: Task ids to follow when the candidate passed, in mode ``branch``.
+    :param on_fail: Task ids to follow when it did not, in mode ``branch``; none skips all.
+    :param ignore_downstream_trigger_rules: In mode ``skip``, skip everything downstream but teardowns. False
+        skips only the tasks directly downstream, and leaves the rest to their trigger rules.
+    :raises WandbGateFailedError: a rule does not hold, or the evaluated run has not finished. Not retried.
+    :raises WandbConfigurationError: no rules, or a wrong argument. Nothing was sent. Not retried.
+    :raises WandbNotFoundError: the evaluated run or the candidate does not exist. Not retried.
+    :raises WandbUnavailableError: W&B could not be read. Retried.
+    """
+
+    inherits_from_skipmixin = True
+    template_fields: Sequence[str] = (
+        *WandbBaseOperator.template_fields,
+        "rules",
+        "run",
+        "candidate",
+        "baseline_registry",
+        "baseline_collection",
+        "baseline_alias",
+    )
+
+    def __init__(
+        self,
+        *,
+        rules: Iterable[MetricRule | Mapping[str, Any]],
+        run: Any,
+        candidate: Any,
+        baseline_registry: str | None = None,
+        baseline_collection: str | None = None,
+        baseline_alias: str = "production",
+        mode: Literal["fail", "skip", "branch"] = "fail",
+        on_pass: str | Iterable[str] = (),
+        on_fail: str | Iterable[str] = (),
+        ignore_downstream_trigger_rules: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.rules = rules
+        self.run = run
+        self.candidate = candidate
+        self.baseline_registry = baseline_registry
+        self.baseline_collection = baseline_collection
+        self.baseline_alias = baseline_alias
+        self.mode = mode
+        self.on_pass = [on_pass] if isinstance(on_pass, str) else list(on_pass)
+        self.on_fail = [on_fail] if isinstance(on_fail, str) else list(on_fail)
+        self.ignore_downstream_trigger_rules = ignore_downstream_trigger_rules
+        if mode not in ("fail", "skip", "branch"):
+            raise WandbConfigurationError(
+                f"Task {self.task_id!r}: mode is {mode!r}; expected 'fail', 'skip' or 'branch'."
+            )
+        if (mode == "branch") != bool(self.on_pass):
+            raise WandbConfigurationError(
+                f"Task {self.task_id!r}: on_pass names the tasks to follow in mode 'branch', and only there."
+            )
+        if self.on_fail and mode != "branch":
+            raise WandbConfigurationError(
+                f"Task {self.task_id!r}: on_fail has an effect only in mode 'branch'."
+            )
+        if bool(baseline_registry) != bool(baseline_collection):
+            raise WandbConfigurationError(
+                f"Task {self.task_id!r}: give baseline_registry and baseline_collection together."
+            )
+        if isinstance(rules, list | tuple) and not _has_templates(rules):
+            # A wrong rule is found when the DAG is parsed, not at the end of a training.
+            self._check_baseline(parse_rules(rules))
+
+    def execute(self, context: Context) -> Any:
+        """Judge inside a run of its own, then skip what must not follow."""
+        self._parse_arguments()
+        pushed = super().execute(context)
+        self._steer(context, passed=pushed["passed"])
+        return pushed
+
+    def execute_in_run(self, context: Context, wandb_run: wandb.Run) -> dict[str, Any]:
+        """Judge, publish the verdict, and fail when the mode asks for it."""
+        verdict = self._judge()
+        value = verdict.to_json()
+        # Pushed before anything can fail or skip: Airflow stores a return value only on plain success.
+        context["ti"].xcom_push(key=VERDICT_KEY, value=value)
+        if self.do_xcom_push:
+            context["ti"].xcom_push(key="return_value", value=value)
+        self._log_to_wandb(wandb_run, verdict)
+        if not verdict.passed and self.mode == "fail":
+            raise WandbGateFailedError(f"The gate stops here: {verdict.summary}")
+        return value
+
+    def _parse_arguments(self) -> None:
+        self._parsed_rules = parse_rules(parse_json(self.rules))
+        self._check_baseline(self._parsed_rules)
+        self._evaluated_run = RunRef.from_json(parse_json(self.run))
+        self._given_candidate = parse_path(self.candidate, "candidate")
+        self._baseline_target = (
+            RegistryAlias(self.baseline_registry, self.baseline_collection, self.baseline_alias)
+            if self.baseline_registry and self.baseline_collection
+            else None
+        )
+
+    def _check_baseline(self, rules: Iterable[MetricRule]) -> None:
+        for rule in rules:
+            if rule.needs_baseline and not rule.against and not self.baseline_registry:
+                raise WandbConfigurationError(
+                    f"Task {self.task_id!r}: the rule on metric {rule.metric!r} compares with a baseline. Give "
+                    "baseline_registry and baseline_collection, or the rule's 'against'."
+                )
+
+    def _judge(self) -> Verdict:
+        record = self.hook.get_run(self._evaluated_run)
+        if record.state != _FINISHED:
+            raise WandbGateFailedError(
+                f"The evaluated run {record.ref} is {record.state!r}, not {_FINISHED!r}: its metrics may be "
+                "incomplete. Let the gate run after the task that evaluates, and look at that run first when it has failed."
+            )
+        candidate = read_candidate(self.hook, self._given_candidate)
+        self._require_unchanged(candidate)
+        target = self._baseline_target
+        holder = self.hook.get_alias(target.registry, target.collection, target.alias) if target else None
+        own_figures = any(rule.needs_baseline and not rule.against for rule in self._parsed_rules)
+        return evaluate(
+            self._parsed_rules,
+            record.summary,
+            candidate=candidate,
+            run=record.ref,
+            evaluated_at=datetime.now(UTC),
+            baseline=holder,
+            baseline_metrics=self._figures_of(holder, target) if holder and target and own_figures else None,
+        )
+
+    def _require_unchanged(self, candidate: ArtifactRef) -> None:
+        given = self._given_candidate
+        if isinstance(given, ArtifactRef) and given.digest != candidate.digest:
+            raise WandbGateFailedError(
+                f"The candidate {candidate} has the digest {candidate.digest!r} in W&B, and the upstream task passed "
+                f"{given.digest!r}. The reference was changed on its way, or the version was deleted and its number "
+                "used again."
+            )
+
+    def _figures_of(self, holder: ArtifactRef, target: RegistryAlias) -> Mapping[str, Any] | None:
+        """Return the metrics of the run that evaluated the holder: as recorded at promotion, else its own run's."""
+        record = PromotionRecord.find(self.hook.artifact_metadata(holder.source or holder), target)
+        path = record.verdict.run.path if record else holder.source_run
+        if path is None:
+            self.log.warning("W&B knows no run behind %s; comparing with it is not possible.", holder)
+            return None
+        try:
+            return self.hook.get_run(RunRef.from_json(path)).summary
+        except WandbNotFoundError as error:
+            self.log.warning("The run that evaluated %s is gone: %s", holder, error)
+            return None
+
+    def _log_to_wandb(self, wandb_run: wandb.Run, verdict: Verdict) -> None:
+        self.log.info("%s", verdict.summary)
+        with self.hook.translate_errors(f"log the verdict to the W&B run {wandb_run.id!r}"):
+            wandb_run.use_artifact(verdict.candidate.path)
+            wandb_run.config.update(  # type: ignore[no-untyped-call]
+                {
+                    "gate": {
+                        "rules": [rule.to_dict() for rule in self._parsed_rules],
+                        "evaluated_run": verdict.run.path,
+                        "candidate": verdict.candidate.path,
+                        "digest": verdict.digest,
+                        "baseline": verdict.baseline.path if verdict.baseline else None,
+                    }
+                }
+            )
+            columns = ("metric", "threshold", "value", "baseline_value", "passed", "reason", "sentence")
+            rows = [outcome.to_json() for outcome in verdict.outcomes]
+            wandb_run.log(
+                {"gate/outcomes": sdk.table([{name: row[name] for name in columns} for row in rows])}
+            )
+            wandb_run.summary.update(
+                {
+                    "gate/passed": verdict.passed,
+                    "gate/failed_rules": len(verdict.failed),
+                    "gate/summary": verdict.summary,
+                }
+            )
+
+    def _steer(self, context: Context, *, passed: bool) -> None:
+        """Skip what must not follow. Raises Airflow's signal for that, which ends the task as a success."""
+        ti: Any = context["ti"]
+        if self.mode == "branch":
+            self.skip_all_except(ti=ti, branch_task_ids=self.on_pass if passed else self.on_fail)
+        elif self.mode == "skip" and not passed and self.downstream_task_ids:
+            everything = self.ignore_downstream_trigger_rules
+            below = self.get_flat_relatives(upstream=False) if everything else self.downstream_list
+            self.skip(ti=ti, tasks=[task for task in below if not task.is_teardown])
+
+
+def _has_templates(value: Any) -> bool:
+    """Whether something in the value is known only when the task runs."""
+    if isinstance(value, Mapping):
+        return any(_has_templates(item) for item in value.values())
+    if isinstance(value, list | tuple):
+        return any(_has_templates(item) for item in value)
+    return (isinstance(value, str) and "{{" in value) or hasattr(value, "resolve")

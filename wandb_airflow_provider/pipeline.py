@@ -1,0 +1,103 @@
+"""``wandb_pipeline``: the part of a DAG whose runs hang under one pipeline run."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Literal
+
+from wandb_airflow_provider.connection import DEFAULT_CONN_ID
+from wandb_airflow_provider.exceptions import WandbConfigurationError
+from wandb_airflow_provider.hierarchy import RUN_KEY, PipelineSettings, find_pipeline
+from wandb_airflow_provider.operators.pipeline import WandbPipelineCloseOperator, WandbPipelineOpenOperator
+from wandb_airflow_provider.provenance import TRIGGERED_BY
+
+__all__ = ["wandb_pipeline"]
+
+OPEN_TASK_ID = "wandb_pipeline_open"
+CLOSE_TASK_ID = "wandb_pipeline_close"
+_TRIGGER_MODULE = "airflow.providers.standard.operators.trigger_dagrun"
+
+
+@contextmanager
+def wandb_pipeline(
+    *,
+    wandb_conn_id: str = DEFAULT_CONN_ID,
+    entity: str | None = None,
+    project: str | None = None,
+    tags: Iterable[str] = (),
+    wandb_retries: Literal["new", "resume"] = "new",
+    config: Mapping[str, Any] | None = None,
+) -> Iterator[PipelineSettings]:
+    """
+    Give the tasks defined inside one pipeline run per DAG run, the root of their tree.
+
+    Use it inside a DAG. It adds a setup task ``wandb_pipeline_open`` before the tasks and a teardown task
+    ``wandb_pipeline_close`` after them, which runs however they went and never decides the DAG run's state.
+    The arguments are defaults for every W&B task inside; a task's own arguments win. A
+    ``TriggerDagRunOperator`` inside gets a key ``wandb_triggered_by`` in its ``conf``, by which the DAG that it
+    starts names this pipeline run as its parent.
+
+    :param wandb_conn_id: Airflow connection.
+    :param entity: Team or user. Default: the connection's, else the key's.
+    :param project: Default: the connection's.
+    :param tags: Tags of every run.
+    :param wandb_retries: ``new`` or ``resume``; see :class:`~wandb_airflow_provider.operators.base.WandbBaseOperator`.
+    :param config: Config of every run.
+    :raises WandbConfigurationError: the DAG has a pipeline already. Raised when the DAG is parsed.
+    """
+    if wandb_retries not in ("new", "resume"):
+        raise WandbConfigurationError(f"wandb_retries is {wandb_retries!r}; expected 'new' or 'resume'.")
+    settings = PipelineSettings(
+        open_task_id=OPEN_TASK_ID,
+        close_task_id=CLOSE_TASK_ID,
+        wandb_conn_id=wandb_conn_id,
+        entity=entity,
+        project=project,
+        tags=tuple(tags),
+        wandb_retries=wandb_retries,
+        config=dict(config or {}),
+    )
+    from airflow.sdk.definitions._internal.contextmanager import DagContext
+
+    dag = DagContext.get_current()
+    if dag is None:
+        raise WandbConfigurationError(
+            "wandb_pipeline(...) must be used inside a DAG: `with DAG(...), wandb_pipeline():`."
+        )
+    if find_pipeline(dag) is not None:
+        raise WandbConfigurationError(
+            f"DAG {dag.dag_id!r} has a wandb_pipeline already; a DAG run has one root run."
+        )
+    outside = set(dag.task_dict)
+    opening = WandbPipelineOpenOperator(task_id=OPEN_TASK_ID, settings=settings)
+    opening.as_setup()  # type: ignore[no-untyped-call]
+    yield settings
+    inside = [task for task in dag.tasks if task.task_id not in outside and task.task_id != OPEN_TASK_ID]
+    closing = WandbPipelineCloseOperator(task_id=CLOSE_TASK_ID, settings=settings)
+    inside_ids = {task.task_id for task in inside}
+    for task in inside:
+        if not task.upstream_task_ids & inside_ids:
+            task.set_upstream(opening)
+        if not task.downstream_task_ids & inside_ids:
+            task.set_downstream(closing)
+        _name_parent(task)
+    closing.as_teardown(setups=opening)
+
+
+def _name_parent(task: Any) -> None:
+    """Let the DAG run that a TriggerDagRunOperator starts know where it comes from."""
+    module = sys.modules.get(_TRIGGER_MODULE)
+    if module is None or not isinstance(task, module.TriggerDagRunOperator):
+        return
+    if task.conf is None or isinstance(task.conf, Mapping):
+        task.conf = {
+            **(task.conf or {}),
+            TRIGGERED_BY: {
+                "dag_id": "{{ dag.dag_id }}",
+                "dag_run_id": "{{ run_id }}",
+                "task_id": "{{ task.task_id }}",
+                "run": f"{{{{ ti.xcom_pull(task_ids={OPEN_TASK_ID!r}, key={RUN_KEY!r})['path'] }}}}",
+            },
+        }

@@ -1,0 +1,229 @@
+"""The only importer of ``wandb``, always inside functions, and only through its public API."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from wandb_airflow_provider.connection import WandbConnection
+from wandb_airflow_provider.exceptions import (
+    WandbAuthenticationError,
+    WandbError,
+    WandbNotFoundError,
+    WandbPermanentError,
+    WandbPermissionError,
+    WandbRunDeletedError,
+    WandbUnavailableError,
+)
+
+if TYPE_CHECKING:
+    import wandb
+
+__all__ = [
+    "RunSpec",
+    "client",
+    "init_run",
+    "new_artifact",
+    "release",
+    "table",
+    "translate_errors",
+    "translate_run_errors",
+]
+
+_INIT_TIMEOUT_FACTOR = 2.0
+
+_clients: dict[tuple[int, WandbConnection], wandb.Api] = {}
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """
+    What a run is opened with.
+
+    :param resume: ``allow`` continues the run when it exists, ``must`` fails when it does not.
+    :param folder: Local folder of this one opening; two openings within a second would collide otherwise.
+    :param finish_timeout: Longest wait for the upload of what was logged, in seconds; 0 waits for ever.
+    """
+
+    wandb_run_id: str
+    name: str
+    group: str
+    job_type: str
+    folder: str = ""
+    entity: str | None = None
+    project: str | None = None
+    tags: tuple[str, ...] = ()
+    config: Mapping[str, Any] = field(default_factory=dict)
+    resume: Literal["allow", "must"] = "allow"
+    finish_timeout: float = 0.0
+
+
+def client(connection: WandbConnection) -> wandb.Api:
+    """
+    Return the public API client of these credentials, one per process: each construction costs a request.
+
+    :raises WandbAuthenticationError: W&B does not accept the key.
+    :raises WandbUnavailableError: W&B cannot be reached.
+    """
+    key = (os.getpid(), connection)
+    if key not in _clients:
+        import wandb
+
+        overrides = {"base_url": connection.host, "entity": connection.entity, "project": connection.project}
+        with translate_errors("log in to W&B", connection):
+            _clients[key] = wandb.Api(
+                overrides={name: value for name, value in overrides.items() if value},
+                timeout=max(1, round(connection.timeout)),
+                api_key=connection.api_key,
+            )
+    return _clients[key]
+
+
+def init_run(connection: WandbConnection, spec: RunSpec) -> wandb.Run:
+    """
+    Open a W&B run with the connection's credentials, which reach neither ``os.environ`` nor a login file.
+
+    :raises WandbAuthenticationError: W&B does not accept the key.
+    :raises WandbRunDeletedError: the id belongs to a run that was deleted.
+    :raises WandbUnavailableError: W&B cannot be reached.
+    """
+    import wandb
+
+    settings: dict[str, Any] = {
+        "api_key": connection.api_key,
+        # Airflow keeps the task's log, and shows wandb's banner on stderr as errors.
+        "console": "off",
+        "silent": True,
+        "init_timeout": connection.timeout * _INIT_TIMEOUT_FACTOR,
+        "finish_timeout": spec.finish_timeout,
+        "finish_timeout_raises": True,
+    }
+    if connection.host:
+        settings["base_url"] = connection.host
+    with translate_errors(f"open the W&B run {spec.wandb_run_id!r} in project {spec.project!r}", connection):
+        return wandb.init(
+            entity=spec.entity,
+            project=spec.project,
+            id=spec.wandb_run_id,
+            name=spec.name,
+            group=spec.group,
+            job_type=spec.job_type,
+            tags=list(spec.tags),
+            config=dict(spec.config),
+            resume=spec.resume,
+            # A retry that resumes its run may bring other values.
+            allow_val_change=True,
+            dir=spec.folder,
+            mode="online",
+            # A run that user code left open must not be handed out in place of this one.
+            reinit="create_new" if wandb.run is not None else "default",
+            settings=wandb.Settings(**settings),
+        )
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> wandb.Table:
+    """Return rows of equal keys as a table; values of one column may differ in type or be None."""
+    import wandb
+
+    return wandb.Table(
+        columns=list(rows[0]), data=[list(row.values()) for row in rows], allow_mixed_types=True
+    )
+
+
+def new_artifact(
+    name: str, type: str, *, description: str | None, metadata: dict[str, Any]
+) -> wandb.Artifact:
+    """Return an empty artifact to add content to."""
+    import wandb
+
+    return wandb.Artifact(name, type=type, description=description, metadata=metadata)
+
+
+def release() -> None:
+    """
+    End wandb's helper process and forget its clients.
+
+    Left alive, it inherits the task's supervisor socket and keeps the worker slot blocked for up to a minute
+    after the task is done.
+    """
+    import wandb
+
+    _clients.clear()
+    wandb.teardown()
+
+
+def translate_run_errors(action: str, wandb_run: wandb.Run) -> AbstractContextManager[None]:
+    """Like :func:`translate_errors`, where only the open run is at hand."""
+    return translate_errors(action, f"the W&B run {wandb_run.entity}/{wandb_run.project}/{wandb_run.id}")
+
+
+@contextmanager
+def translate_errors(action: str, connection: object) -> Iterator[None]:
+    """
+    Turn what wandb raises into this package's errors, so that a caller can tell absence from failure.
+
+    :param action: What was tried, in words that complete "Could not ...".
+    :param connection: What it was tried through, as the message shall name it.
+    """
+    import wandb
+
+    try:
+        yield
+    except WandbError:
+        raise
+    except (wandb.Error, ValueError, TimeoutError, ConnectionError) as error:
+        raise _translated(error, action, connection) from error
+
+
+def _translated(error: Exception, action: str, connection: object) -> WandbError:
+    cause = getattr(error, "exc", None) or error
+    status = _http_status(cause)
+    message = f"Could not {action} through {connection}: {_first_line(error)}"
+    text = str(error).lower()
+    if "previously created and deleted" in text or (
+        "deleted" in text and "run" in text and status in (None, 400, 409)
+    ):
+        return WandbRunDeletedError(
+            f"{message}. W&B never allows the id of a deleted run again. Clear the task with a new try, which gets a "
+            "new id, or start a new DAG run."
+        )
+    if (
+        status == 401
+        or _is_authentication_error(error)
+        or "not logged in" in text
+        or "invalid api key" in text
+    ):
+        return WandbAuthenticationError(
+            f"{message}. Check that the connection's password is a valid W&B API key."
+        )
+    if status == 403 or "permission denied" in text:
+        return WandbPermissionError(
+            f"{message}. The key is valid, and may not do this; check its role and team."
+        )
+    if status == 404 or "not found" in text or "could not find" in text:
+        return WandbNotFoundError(f"{message}. Check the entity, the project and that this key can read it.")
+    if status is None and isinstance(cause, ValueError):
+        return WandbPermanentError(f"{message}.")
+    if status is not None and 400 <= status < 500 and status not in (408, 409, 429):
+        return WandbPermanentError(f"{message}.")
+    return WandbUnavailableError(f"{message}. A retry can help.")
+
+
+def _http_status(cause: BaseException) -> int | None:
+    response = getattr(cause, "response", None)
+    status = getattr(response, "http_status", None) or getattr(response, "status_code", None)
+    return int(status) if status else None
+
+
+def _is_authentication_error(error: Exception) -> bool:
+    import wandb
+
+    return isinstance(error, wandb.errors.AuthenticationError)
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return (lines[0] if lines else type(error).__name__).rstrip(".")
