@@ -227,7 +227,7 @@ def judge(
         source = rule.against or name
         held = look_up(metrics if rule.against else baseline_metrics or {}, source)
         baseline, fault = _measure(held)
-        if fault == "missing" and not baseline_exists:
+        if baseline is None and fault == "missing" and not baseline_exists:
             if rule.when_no_baseline == "fail":
                 sentence = (
                     f"{name} has no baseline to compare with; when_no_baseline='pass' allows a first one"

@@ -9,7 +9,7 @@ __all__ = ["get_provider_info"]
 
 def get_provider_info() -> dict[str, Any]:
     """Return the provider's metadata, in the form of Airflow's ``provider_info.schema.json``."""
-    from wandb_airflow_provider.connection import CONN_TYPE, EXTRA_FIELDS
+    from wandb_airflow_provider.connection_form import CONN_TYPE, EXTRA_FIELDS
 
     return {
         "package-name": "wandb-airflow-provider",

@@ -73,6 +73,7 @@ def client(connection: WandbConnection) -> wandb.Api:
         import wandb
 
         overrides = {"base_url": connection.host, "entity": connection.entity, "project": connection.project}
+        _quiet()
         with translate_errors("log in to W&B", connection):
             _clients[key] = wandb.Api(
                 overrides={name: value for name, value in overrides.items() if value},
@@ -103,6 +104,7 @@ def init_run(connection: WandbConnection, spec: RunSpec) -> wandb.Run:
     }
     if connection.host:
         settings["base_url"] = connection.host
+    _quiet()
     with translate_errors(f"open the W&B run {spec.wandb_run_id!r} in project {spec.project!r}", connection):
         return wandb.init(
             entity=spec.entity,
@@ -140,6 +142,13 @@ def new_artifact(
     import wandb
 
     return wandb.Artifact(name, type=type, description=description, metadata=metadata)
+
+
+def _quiet() -> None:
+    """Silence wandb's own messages in this process: on stderr, each becomes an error line of the task's log."""
+    import wandb
+
+    wandb.setup(wandb.Settings(silent=True, console="off"))
 
 
 def release() -> None:

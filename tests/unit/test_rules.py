@@ -140,6 +140,13 @@ def test_a_baseline_can_be_measured_by_the_evaluated_run_itself() -> None:
     assert first.outcomes[0].reason == "no_baseline_allowed"
 
 
+def test_a_baseline_measured_by_the_evaluated_run_needs_no_holder() -> None:
+    rule = MetricRule(metric="eval/mrr", min_change=0.2, against="untrained/mrr")
+    assert judge(rule, {"eval/mrr": 0.6, "untrained/mrr": 0.3}).passed
+    assert not judge(rule, {"eval/mrr": 0.4, "untrained/mrr": 0.3}).passed
+    assert judge(rule, {"eval/mrr": 0.6}).outcomes[0].reason == "no_baseline"
+
+
 def test_a_dot_reaches_into_a_nested_summary_value_and_an_exact_key_wins() -> None:
     rule = MetricRule(metric="eval.mrr.max", minimum=0.5)
     assert judge(rule, {"eval.mrr": {"max": 0.6}}).passed

@@ -13,9 +13,18 @@ import httpx
 
 from wandb_airflow_provider.demo.errors import DemoError
 
-__all__ = ["AirflowApiError", "AirflowClient", "DagRun", "PendingApproval", "TaskInstance"]
+__all__ = [
+    "WAITING_FOR_PERSON",
+    "AirflowApiError",
+    "AirflowClient",
+    "DagRun",
+    "PendingApproval",
+    "TaskInstance",
+]
 
 _PAGE = 100
+# Airflow 3.3 has a state for it; before that the task was deferred.
+WAITING_FOR_PERSON = frozenset({"awaiting_input", "deferred"})
 FINISHED_RUN_STATES = frozenset({"success", "failed"})
 
 
@@ -141,6 +150,14 @@ class AirflowClient:
         if answer.status_code != 200:
             return {}
         return {name: (value or {}).get("status") for name, value in answer.json().items()}
+
+    def warm_up(self) -> bool:
+        """Have the server build what it builds on the first request of a task; say whether it did."""
+        try:
+            # Without this client's token, which is for the other API.
+            return httpx.get(f"{self.base_url}/execution/health", timeout=60.0, trust_env=False).is_success
+        except httpx.TransportError:
+            return False
 
     def request(self, method: str, path: str, **options: Any) -> Any:
         """
@@ -311,7 +328,7 @@ class AirflowClient:
                 options=tuple(entry["options"]),
             )
             for entry in self._pages(path, "hitl_details", response_received=False)
-            if entry["task_instance"]["state"] in {"awaiting_input", "deferred"}
+            if entry["task_instance"]["state"] in WAITING_FOR_PERSON
         ]
 
     def answer(self, approval: PendingApproval, option: str, params: Mapping[str, Any] | None = None) -> None:

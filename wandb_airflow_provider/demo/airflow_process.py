@@ -7,7 +7,6 @@ import secrets
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -24,8 +23,9 @@ from wandb_airflow_provider.demo.processes import (
     inherited_environment,
     run_to_end,
 )
+from wandb_airflow_provider.demo.wandb_connection import WandbConnectionSettings
 
-__all__ = ["AirflowCluster", "WandbConnectionSettings"]
+__all__ = ["AirflowCluster"]
 
 _COMPONENTS: dict[str, tuple[str, ...]] = {
     "api-server": ("api-server", "--host", LOOPBACK, "--workers", "1"),
@@ -35,29 +35,7 @@ _COMPONENTS: dict[str, tuple[str, ...]] = {
 }
 _MIGRATE_TIMEOUT = 180.0
 _START_TIMEOUT = 180.0
-
-
-@dataclass(frozen=True)
-class WandbConnectionSettings:
-    """Where W&B is and who asks, as an Airflow connection carries it."""
-
-    host: str
-    api_key: str = field(repr=False)
-    entity: str | None = None
-    project: str | None = None
-    extra: Mapping[str, Any] = field(default_factory=dict)
-
-    def to_json(self) -> str:
-        """Return the JSON form that Airflow reads from ``AIRFLOW_CONN_…`` variables."""
-        extra = {"entity": self.entity, "project": self.project, **self.extra}
-        return json.dumps(
-            {
-                "conn_type": "wandb",
-                "host": self.host,
-                "password": self.api_key,
-                "extra": {name: value for name, value in extra.items() if value is not None},
-            }
-        )
+_IMPORT_ERROR_GRACE = 5.0
 
 
 class AirflowCluster:
@@ -92,6 +70,7 @@ class AirflowCluster:
         self.api = AirflowClient(self.url)
         self.startup_seconds: dict[str, float] = {}
         self._processes = ProcessGroup()
+        self._warm = False
         self._connections = dict(connections or {})
         self._environment = dict(environment or {})
         self._parallelism = parallelism
@@ -115,7 +94,9 @@ class AirflowCluster:
         self.home.mkdir(parents=True, exist_ok=True)
         env = self.environment()
         try:
-            on_step("creating Airflow's database")
+            on_step("creating the database")
+            # The API server takes longest to start and needs the database only when asked something.
+            self._start_component("api-server", env)
             self.startup_seconds["database"] = run_to_end(
                 "The creation of Airflow's database",
                 [sys.executable, "-m", "airflow", "db", "migrate"],
@@ -124,18 +105,11 @@ class AirflowCluster:
                 cwd=self.home,
                 timeout=_MIGRATE_TIMEOUT,
             )
-            on_step("starting Airflow's " + ", ".join(_COMPONENTS))
+            on_step("starting " + ", ".join(_COMPONENTS))
             started = time.monotonic()
-            for name, arguments in _COMPONENTS.items():
-                self._processes.add(
-                    ManagedProcess(
-                        f"Airflow's {name}",
-                        [sys.executable, "-m", "airflow", *arguments],
-                        env=env,
-                        log_path=self.log_path(name),
-                        cwd=self.home,
-                    )
-                )
+            for name in _COMPONENTS:
+                if name != "api-server":
+                    self._start_component(name, env)
             wait_for(
                 "Airflow's processes to report that they are healthy",
                 self._healthy,
@@ -168,11 +142,19 @@ class AirflowCluster:
         :raises DemoError: a file in the DAG folder cannot be imported, or the DAG did not appear.
         """
 
+        broken_since: float | None = None
+
         def probe() -> dict[str, Any] | None:
+            nonlocal broken_since
             details = self.api.dag(dag_id)
             if details is None and (errors := self.api.import_errors()):
-                name, trace = next(iter(errors.items()))
-                raise DemoError(f"The DAG file {name} cannot be imported:\n{trace.strip()}")
+                # Not necessarily this DAG's file: the others get the time to be read.
+                broken_since = broken_since or time.monotonic()
+                if time.monotonic() - broken_since > _IMPORT_ERROR_GRACE:
+                    traces = "\n".join(f"{name}:\n{trace.strip()}" for name, trace in errors.items())
+                    raise DemoError(
+                        f"DAG {dag_id!r} is missing, and files in {self.dags_folder} cannot be imported:\n{traces}"
+                    )
             return details
 
         return wait_for(
@@ -272,6 +254,17 @@ class AirflowCluster:
         env.update(self._environment)
         return env
 
+    def _start_component(self, name: str, env: Mapping[str, str]) -> None:
+        self._processes.add(
+            ManagedProcess(
+                f"Airflow's {name}",
+                [sys.executable, "-m", "airflow", *_COMPONENTS[name]],
+                env=env,
+                log_path=self.log_path(name),
+                cwd=self.home,
+            )
+        )
+
     def _settings(self) -> dict[str, str]:
         secret = self._secrets()
         options: dict[tuple[str, str], str] = {
@@ -288,6 +281,8 @@ class AirflowCluster:
             ("api", "port"): str(self.port),
             ("api", "secret_key"): secret["secret_key"],
             ("api_auth", "jwt_secret"): secret["jwt_secret"],
+            # The processes would refuse to start beside the one that creates the database.
+            ("database", "check_migrations"): "False",
             ("database", "sql_alchemy_conn"): f"sqlite:///{self.home / 'airflow.db'}",
             ("scheduler", "scheduler_idle_sleep_time"): "0.2",
             ("scheduler", "scheduler_heartbeat_sec"): "1",
@@ -332,6 +327,8 @@ class AirflowCluster:
         return keys
 
     def _healthy(self) -> bool | None:
+        # The first request that a task makes costs seconds, which are better spent while others still start.
+        self._warm = self._warm or self.api.warm_up()
         health = self.api.health()
         wanted = ("metadatabase", "scheduler", "triggerer", "dag_processor")
-        return True if all(health.get(name) == "healthy" for name in wanted) else None
+        return True if self._warm and all(health.get(name) == "healthy" for name in wanted) else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import fcntl
-import importlib.util
+import importlib.metadata
 import shutil
 import signal
 import sys
@@ -25,8 +25,7 @@ __all__ = ["main"]
 ENTITY = "local"
 PROJECT = "weekly-retraining"
 _MARKER = ".wandb-airflow-demo"
-_NEEDED = {"sklearn": "scikit-learn", "numpy": "numpy", "scipy": "scipy", "graphql": "graphql-core"}
-_NEEDED |= {"jinja2": "jinja2", "airflow.providers.standard": "apache-airflow-providers-standard"}
+_NEEDED = ("scikit-learn", "numpy", "scipy", "graphql-core", "jinja2", "apache-airflow-providers-standard")
 _INTERRUPTED = 130
 
 
@@ -40,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGHUP, _interrupt)
     try:
-        _require_modules()
+        _require_distributions()
         with _own_folder(options.folder.resolve(), resume=options.resume) as folder:
             return _run(folder, options)
     except KeyboardInterrupt:
@@ -54,10 +53,11 @@ def main(argv: list[str] | None = None) -> int:
 def _run(folder: Path, options: argparse.Namespace) -> int:
     began = time.monotonic()
     devserver = DevServerProcess(folder / "devserver", port=options.devserver_port)
+    connection = devserver.connection(entity=ENTITY, project=PROJECT)
     cluster = AirflowCluster(
         folder / "airflow",
         options.dags_folder.resolve(),
-        connections={"wandb_default": devserver.connection(entity=ENTITY, project=PROJECT)},
+        connections={"wandb_default": connection},
         port=options.airflow_port,
     )
     with contextlib.ExitStack() as running:
@@ -71,7 +71,7 @@ def _run(folder: Path, options: argparse.Namespace) -> int:
         )
         demo = WeeklyDemo(
             cluster,
-            Ledger(cluster.environment(), folder / "ledger"),
+            Ledger(connection, folder / "ledger"),
             scenario=Scenario(run_timeout=options.timeout),
             say=_say,
             interactive=options.interactive,
@@ -137,13 +137,16 @@ def _own_folder(folder: Path, *, resume: bool) -> Iterator[Path]:
         yield folder
 
 
-def _require_modules() -> None:
-    for module, distribution in _NEEDED.items():
-        if importlib.util.find_spec(module) is None:
+def _require_distributions() -> None:
+    for distribution in _NEEDED:
+        # Asked by name, not imported: importing Airflow here would create a home for it in the user's own.
+        try:
+            importlib.metadata.distribution(distribution)
+        except importlib.metadata.PackageNotFoundError:
             raise DemoError(
                 f"The demo needs {distribution}, which is not installed. Install it with: "
                 "pip install 'wandb-airflow-provider[demo]'"
-            )
+            ) from None
 
 
 def _default_dags_folder() -> Path:

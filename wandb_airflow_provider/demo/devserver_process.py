@@ -10,10 +10,10 @@ from typing import Self
 
 import httpx
 
-from wandb_airflow_provider.demo.airflow_process import WandbConnectionSettings
 from wandb_airflow_provider.demo.polling import wait_for
 from wandb_airflow_provider.demo.ports import LOOPBACK, claim_port
 from wandb_airflow_provider.demo.processes import ManagedProcess, inherited_environment
+from wandb_airflow_provider.demo.wandb_connection import WandbConnectionSettings
 from wandb_airflow_provider.devserver import DEFAULT_API_KEY
 
 __all__ = ["DevServerProcess"]

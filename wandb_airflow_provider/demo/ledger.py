@@ -1,23 +1,26 @@
 """
-What W&B holds about a DAG run, read back through the package's own hook.
+What W&B holds about a DAG run, read back with W&B's own client and nothing of this package.
 
-The reading happens in a process of its own, ``python -m wandb_airflow_provider.demo.ledger``, which has the
-environment of Airflow's tasks: the same connection, and W&B's helper process ends with it.
+The reading happens in a process of its own, ``python -m wandb_airflow_provider.demo.ledger``, so that W&B's helper
+process and its credentials end with it.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
-from wandb_airflow_provider.demo.errors import DemoError
-from wandb_airflow_provider.demo.processes import run_to_end
+from wandb_airflow_provider.demo.processes import inherited_environment, run_to_end
+from wandb_airflow_provider.demo.wandb_connection import WandbConnectionSettings
+
+if TYPE_CHECKING:
+    import wandb
 
 __all__ = ["AliasHolder", "Ledger", "LedgerRun", "RegistryAlias", "build_tree"]
 
@@ -76,45 +79,48 @@ class LedgerRun:
 
 class Ledger:
     """
-    Read W&B as Airflow's tasks see it.
+    Read W&B, without the package's help.
 
-    :param env: Environment of the reading process: Airflow's.
-    :param folder: For the answers and the log.
+    :param folder: For the answers, the log and the client's files.
     """
 
-    def __init__(self, env: Mapping[str, str], folder: Path) -> None:
-        self._env = env
+    def __init__(self, connection: WandbConnectionSettings, folder: Path) -> None:
         self._folder = folder
+        self._env = {
+            **inherited_environment(),
+            "WANDB_BASE_URL": connection.host,
+            "WANDB_API_KEY": connection.api_key,
+            "WANDB_ENTITY": connection.entity or "",
+            "WANDB_ERROR_REPORTING": "false",
+            "WANDB_SILENT": "true",
+            **{f"WANDB_{kind}_DIR": str(folder / kind.lower()) for kind in ("CACHE", "CONFIG", "DATA")},
+        }
 
     def alias_holder(self, alias: RegistryAlias) -> AliasHolder | None:
         """Return who holds the alias now, or None."""
-        found = self._read("alias", alias.registry, alias.collection, alias.alias)
-        if found is None:
-            return None
-        return AliasHolder(found["version"], found["digest"], found["source"], found["url"])
+        return self.read(alias, [])[0]
 
-    def runs(self, entity: str, project: str, group: str) -> list[dict[str, Any]]:
-        """Return the runs of a group as plain records, oldest first."""
-        found: list[dict[str, Any]] = self._read("runs", entity, project, group)
-        return found
+    def read(
+        self, alias: RegistryAlias, run_paths: Sequence[str]
+    ) -> tuple[AliasHolder | None, list[dict[str, Any]]]:
+        """
+        Return who holds the alias now, and every run of the groups that the given runs are in, oldest first.
 
-    def group_of(self, run_path: str) -> str:
-        """Return the group of a run, given as ``entity/project/run_id``."""
-        group: str = self._read("group", run_path)
-        return group
-
-    def _read(self, *request: str) -> Any:
+        :param run_paths: ``entity/project/run_id``.
+        """
         self._folder.mkdir(parents=True, exist_ok=True)
         answer = self._folder / "answer.json"
+        request = {**asdict(alias), "run_paths": list(run_paths)}
         run_to_end(
             "Reading W&B",
-            [sys.executable, "-m", "wandb_airflow_provider.demo.ledger", str(answer), *request],
+            [sys.executable, "-m", "wandb_airflow_provider.demo.ledger", str(answer), json.dumps(request)],
             env=self._env,
             log_path=self._folder / "ledger.log",
             cwd=self._folder,
             timeout=_READ_TIMEOUT,
         )
-        return json.loads(answer.read_text(encoding="utf-8"))
+        found = json.loads(answer.read_text(encoding="utf-8"))
+        return (AliasHolder(**found["holder"]) if found["holder"] else None), found["runs"]
 
 
 def build_tree(records: Iterable[Mapping[str, Any]]) -> list[LedgerRun]:
@@ -171,40 +177,49 @@ def _seconds_between(start: str | None, end: str | None) -> float | None:
 
 
 def _main(argv: list[str]) -> int:
-    from wandb_airflow_provider.hooks.wandb import WandbHook
-    from wandb_airflow_provider.identity import RunRef
+    import wandb
 
-    answer, kind, *request = argv
-    hook = WandbHook()
-    found: Any
-    if kind == "alias":
-        ref = hook.get_alias(*request)
-        found = ref.to_json() if ref is not None else None
-    elif kind == "group":
-        found = hook.get_run(RunRef.from_json(request[0])).group
-    elif kind == "runs":
-        entity, project, group = request
-        found = [
-            {
-                "path": record.ref.path,
-                "url": record.ref.url,
-                "name": record.name,
-                "state": record.state,
-                "config": record.config,
-                "summary": {name: _plain(value) for name, value in record.summary.items()},
-                "created_at": record.created_at,
-                "heartbeat_at": record.heartbeat_at,
-            }
-            for record in hook.list_runs(entity, project, {"group": group})
-        ]
-    else:
-        raise DemoError(f"Unknown request {kind!r}.")
-    Path(answer).write_text(json.dumps(found, default=str), encoding="utf-8")
+    answer, request = Path(argv[0]), json.loads(argv[1])
+    api = wandb.Api()
+    path = f"wandb-registry-{request['registry']}/{request['collection']}:{request['alias']}"
+    found = {"holder": _holder(api, path), "runs": _runs(api, request["run_paths"])}
+    answer.write_text(json.dumps(found, default=str), encoding="utf-8")
     return 0
 
 
-def _plain(value: Any) -> Any:
-    return value if isinstance(value, int | float | str | None) else None
+def _holder(api: wandb.Api, path: str) -> dict[str, Any] | None:
+    if not api.artifact_exists(path):
+        return None
+    artifact = api.artifact(path)
+    source = artifact.source_qualified_name if artifact.is_link else None
+    return {"version": artifact.version, "digest": artifact.digest, "source": source, "url": artifact.url}
+
+
+def _runs(api: wandb.Api, run_paths: Sequence[str]) -> list[dict[str, Any]]:
+    records: list[dict[str, Any]] = []
+    for path in run_paths:
+        group = api.run(path).group
+        project = path.rpartition("/")[0]
+        runs = api.runs(project, filters={"group": group}, order="+created_at", per_page=500, lazy=False)
+        records.extend(map(_record, runs))
+    return records
+
+
+def _record(run: Any) -> dict[str, Any]:
+    return {
+        "path": f"{run.entity}/{run.project}/{run.id}",
+        "url": run.url,
+        "name": run.name,
+        "state": run.state,
+        "config": dict(run.config),
+        "summary": {name: value for name, value in run.summary_metrics.items() if _is_plain(value)},
+        "created_at": run.created_at,
+        "heartbeat_at": run.heartbeat_at,
+    }
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, int | float | str)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from wandb_airflow_provider.demo.errors import DemoError, ProcessExitedError
 
 __all__ = ["ManagedProcess", "ProcessGroup", "inherited_environment", "run_to_end"]
 
-_GRACE = 5.0
+_GRACE = 2.0
 _STOP_MARGIN = 15.0
 
 

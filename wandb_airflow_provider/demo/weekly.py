@@ -9,7 +9,12 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
-from wandb_airflow_provider.demo.airflow_api import DagRun, PendingApproval, TaskInstance
+from wandb_airflow_provider.demo.airflow_api import (
+    WAITING_FOR_PERSON,
+    DagRun,
+    PendingApproval,
+    TaskInstance,
+)
 from wandb_airflow_provider.demo.airflow_process import AirflowCluster
 from wandb_airflow_provider.demo.errors import DemoError, WaitTimeoutError
 from wandb_airflow_provider.demo.ledger import AliasHolder, Ledger, LedgerRun, RegistryAlias, build_tree
@@ -18,7 +23,7 @@ from wandb_airflow_provider.demo.result import render_alias, render_dag_run, ren
 
 __all__ = ["Scenario", "TaskFailedError", "WeeklyDemo", "WeeklyResult"]
 
-_POLL_INTERVAL = 0.5
+_POLL_INTERVAL = 0.7
 _LOG_LINES = 25
 
 
@@ -63,8 +68,16 @@ class WeeklyResult:
 
     @property
     def promoted(self) -> bool:
-        """Whether the alias moved to another content."""
+        """Whether the alias moved to another version."""
         return self.after is not None and self.after != self.before
+
+    @property
+    def already_held(self) -> bool:
+        """Whether the candidate passed and is, byte for byte, what the alias pointed to already."""
+        verdict = self.verdict
+        if self.promoted or self.after is None or verdict is None:
+            return False
+        return bool(verdict["passed"]) and self.after.digest == verdict.get("digest")
 
 
 class WeeklyDemo:
@@ -117,11 +130,12 @@ class WeeklyDemo:
         :raises TaskFailedError: the run failed where it should not have.
         """
         scenario, api = self._scenario, self._cluster.api
-        before = self._ledger.alias_holder(alias)
         known = frozenset(run.dag_run_id for run in api.dag_runs(scenario.downstream_dag_id))
         run = self._start(dict(scenario.degrade_conf) if degrade else {})
         self._say(f"DAG run {run.dag_id} / {run.dag_run_id}")
         self._say(f"  {self.run_url(run)}")
+        # While the first tasks run: nothing can be promoted before the person has been asked.
+        before = self._ledger.alias_holder(alias)
         run = self._follow(run)
         after = self._ledger.alias_holder(alias)
         result = WeeklyResult(run, alias, before, after, self._verdict(run), None, ())
@@ -129,6 +143,8 @@ class WeeklyDemo:
             raise TaskFailedError(self._failure(run))
         if result.promoted:
             result = replace(result, downstream=self._follow_downstream(known))
+        else:
+            result = replace(result, downstream=self._new_run(scenario.downstream_dag_id, known))
         return replace(result, tree=tuple(self._tree(result)))
 
     def check(self, result: WeeklyResult, *, degraded: bool) -> None:
@@ -138,8 +154,10 @@ class WeeklyDemo:
         :raises DemoError: it broke the promise; the message says which.
         """
         if degraded:
-            if result.promoted:
+            if result.promoted or result.downstream is not None:
                 raise DemoError(f"A worse candidate was promoted: {result.alias} is now {result.after}.")
+            return
+        if result.already_held:
             return
         if not result.promoted:
             reason = result.verdict["summary"] if result.verdict else "the gate pushed no verdict"
@@ -192,19 +210,20 @@ class WeeklyDemo:
     def _follow(self, run: DagRun) -> DagRun:
         """Show the run's progress until it has ended, answering for a person on the way."""
         api, progress = self._cluster.api, TaskProgress()
-        started, paused = time.monotonic(), 0.0
+        paused = 0.0
         announced: set[str] = set()
         while True:
             self._cluster.check()
             run = api.dag_run(run.dag_id, run.dag_run_id)
             tasks = api.task_instances(run.dag_id, run.dag_run_id)
-            elapsed = time.monotonic() - started
+            elapsed = (datetime.now(UTC) - run.start_date).total_seconds() if run.start_date else 0.0
             for line in progress.observe(elapsed, tasks):
                 self._say(line)
             if run.finished:
                 self._say(f"  {elapsed:6.1f} s  the DAG run has ended: {run.state}")
                 return run
-            waiting = api.pending_approvals(run.dag_id, run.dag_run_id)
+            waits = any(task.state in WAITING_FOR_PERSON for task in tasks)
+            waiting = api.pending_approvals(run.dag_id, run.dag_run_id) if waits else []
             for approval in waiting:
                 if approval.task.label not in announced:
                     announced.add(approval.task.label)
@@ -249,6 +268,9 @@ class WeeklyDemo:
             raise TaskFailedError(self._failure(run))
         return run
 
+    def _new_run(self, dag_id: str, known: frozenset[str]) -> DagRun | None:
+        return next((run for run in self._cluster.api.dag_runs(dag_id) if run.dag_run_id not in known), None)
+
     def _verdict(self, run: DagRun) -> dict[str, Any] | None:
         for task in self._cluster.api.task_instances(run.dag_id, run.dag_run_id):
             if task.task_id.rpartition(".")[2] == self._scenario.gate_task_id:
@@ -261,13 +283,9 @@ class WeeklyDemo:
 
     def _tree(self, result: WeeklyResult) -> list[LedgerRun]:
         """Read the runs of the DAG run and of the one that followed; the latter hang below their cause."""
-        records: list[dict[str, Any]] = []
-        for run in filter(None, (result.run, result.downstream)):
-            if (ref := self._any_wandb_run(run)) is not None:
-                records += self._ledger.runs(
-                    ref["entity"], ref["project"], self._ledger.group_of(ref["path"])
-                )
-        return build_tree(records)
+        runs = filter(None, (result.run, result.downstream))
+        paths = [ref["path"] for run in runs if (ref := self._any_wandb_run(run)) is not None]
+        return build_tree(self._ledger.read(result.alias, paths)[1])
 
     def _any_wandb_run(self, run: DagRun) -> dict[str, Any] | None:
         for task in self._cluster.api.task_instances(run.dag_id, run.dag_run_id):

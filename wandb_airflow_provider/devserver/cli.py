@@ -59,10 +59,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument(
-        "--port", type=int, default=_DEFAULT_PORT, help="port to listen on; 0 for a free one (default: %(default)s)"
+        "--port",
+        type=int,
+        default=_DEFAULT_PORT,
+        help="port to listen on; 0 for a free one (default: %(default)s)",
     )
     parser.add_argument(
-        "--data", type=Path, default=_DEFAULT_DATA, metavar="DIR", help="where data is kept (default: %(default)s)"
+        "--data",
+        type=Path,
+        default=_DEFAULT_DATA,
+        metavar="DIR",
+        help="where data is kept (default: %(default)s)",
     )
     parser.add_argument(
         "--team",
@@ -72,7 +79,9 @@ def _parser() -> argparse.ArgumentParser:
         help=f"a team entity to serve besides {DEFAULT_TEAM!r}; may be repeated",
     )
     parser.add_argument(
-        "--allow-remote", action="store_true", help="allow a host that other machines can reach, with a generated key"
+        "--allow-remote",
+        action="store_true",
+        help="allow a host that other machines can reach, with a generated key",
     )
     return parser
 
@@ -89,7 +98,8 @@ def _is_loopback(host: str) -> bool:
 def _banner(url: str, key: str, data_dir: Path, teams: Sequence[str]) -> str:
     address = urlsplit(url)
     entity = (*teams, DEFAULT_TEAM)[0]
-    connection = f"wandb://:{key}@{quote(address.scheme)}%3A%2F%2F{quote(address.netloc, safe='')}/?entity={entity}"
+    # The scheme of the API goes where a URI has its path, as Airflow's own HTTP connections have it.
+    connection = f"wandb://:{quote(key)}@{address.netloc}/{address.scheme}?entity={quote(entity)}"
     return "\n".join(
         (
             f"W&B dev server: {url}",

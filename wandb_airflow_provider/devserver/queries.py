@@ -17,10 +17,9 @@ from wandb_airflow_provider.devserver.history import (
     read_lines,
     sampled_history,
 )
-from wandb_airflow_provider.devserver.run_state import alive_since, run_state
 from wandb_airflow_provider.devserver.runs_table import count_runs as _count_runs
+from wandb_airflow_provider.devserver.runs_table import current_state, select_runs
 from wandb_airflow_provider.devserver.runs_table import get_run as _get_run
-from wandb_airflow_provider.devserver.runs_table import select_runs
 
 
 @dataclass(frozen=True)
@@ -191,7 +190,9 @@ def list_files(backend: Backend, run: RunRecord) -> list[FileRecord]:
     with backend.store.read() as conn:
         rows = conn.execute("SELECT * FROM run_files WHERE run = ? ORDER BY name", (run.row_id,)).fetchall()
     return [
-        FileRecord(row["name"], row["size"], row["md5"], row["mimetype"], datetime.fromisoformat(row["updated_at"]))
+        FileRecord(
+            row["name"], row["size"], row["md5"], row["mimetype"], datetime.fromisoformat(row["updated_at"])
+        )
         for row in rows
     ]
 
@@ -236,7 +237,7 @@ def _run(row: sqlite3.Row, now: datetime) -> RunRecord:
         project=row["project"],
         name=row["name"],
         display_name=row["display_name"],
-        state=run_state(row["state"], row["heartbeat_at"], alive_since(now)),
+        state=current_state(row, now),
         group=row["group_name"],
         job_type=row["job_type"],
         config=plain_config(row["config"]),

@@ -9,6 +9,7 @@ from typing import Any
 
 from wandb_airflow_provider.devserver.filters import filter_sql, order_sql
 from wandb_airflow_provider.devserver.ids import global_id
+from wandb_airflow_provider.devserver.run_state import alive_since, run_state
 from wandb_airflow_provider.devserver.store import register_schema
 
 register_schema("""
@@ -38,6 +39,7 @@ CREATE TABLE IF NOT EXISTS runs (
     finished_at TEXT,
     exit_code INTEGER,
     stop_requested INTEGER NOT NULL DEFAULT 0,
+    resume_asked_at TEXT,
     deleted_at TEXT,
     UNIQUE (entity, project, name)
 );
@@ -71,6 +73,11 @@ def is_deleted(conn: sqlite3.Connection, entity: str, project: str, name: str) -
     """Tell whether a run of this short id existed and was deleted."""
     query = "SELECT 1 FROM runs WHERE entity = ? AND project = ? AND name = ? AND deleted_at IS NOT NULL"
     return conn.execute(query, (entity, project, name)).fetchone() is not None
+
+
+def current_state(row: sqlite3.Row, now: datetime) -> str:
+    """Return the state that a run's row means at this moment."""
+    return run_state(row["state"], row["heartbeat_at"], alive_since(now))
 
 
 def count_runs(

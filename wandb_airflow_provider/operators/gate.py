@@ -167,7 +167,7 @@ class WandbMetricGateOperator(WandbBaseOperator, SkipMixin):
         if record.state != _FINISHED:
             raise WandbGateFailedError(
                 f"The evaluated run {record.ref} is {record.state!r}, not {_FINISHED!r}: its metrics may be "
-                "incomplete. Let the gate run after the task that evaluates, and look at that run first when it has failed."
+                "incomplete. Let the gate run after the task that evaluates; if that one failed, look there."
             )
         candidate = read_candidate(self.hook, self._given_candidate)
         self._require_unchanged(candidate)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable
 
-from wandb_airflow_provider.devserver.artifacts import names, schema as schema
+from wandb_airflow_provider.devserver.artifacts import names
+from wandb_airflow_provider.devserver.artifacts import schema as schema
 from wandb_airflow_provider.devserver.clock import stamp
 from wandb_airflow_provider.devserver.graphql.registry import GraphQLError, RequestContext
 
@@ -46,7 +47,9 @@ def ensure_sequence(
     """Return the sequence to log versions to, created if it does not exist."""
     row = find(conn, project["internal_id"], name)
     if row is None:
-        return _create(ctx, conn, SEQUENCE, project["internal_id"], names.check_sequence_name(name), type_name)
+        return _create(
+            ctx, conn, SEQUENCE, project["internal_id"], names.check_sequence_name(name), type_name
+        )
     where = f"{project['entity']}/{project['name']}/{name}"
     if row["kind"] != SEQUENCE:
         raise GraphQLError(
@@ -66,7 +69,9 @@ def ensure_portfolio(
     """Return the portfolio to link versions of a type to, created if it does not exist."""
     row = find(conn, project["internal_id"], name)
     if row is None:
-        return _create(ctx, conn, PORTFOLIO, project["internal_id"], names.check_portfolio_name(name), type_name)
+        return _create(
+            ctx, conn, PORTFOLIO, project["internal_id"], names.check_portfolio_name(name), type_name
+        )
     where = f"{project['entity']}/{project['name']}/{name}"
     if row["kind"] != PORTFOLIO:
         raise GraphQLError(

@@ -74,7 +74,7 @@ def collection_document(conn: sqlite3.Connection, row: sqlite3.Row) -> Document:
 
 
 def project_document(row: sqlite3.Row) -> Document:
-    """Return a registry's project, whose ``id`` is a number; ``_row`` is its row."""
+    """Return a registry's project, whose ``id`` is a number; ``row`` also has ``updated_at``."""
     return {
         "id": row["internal_id"],
         "project_id": row["internal_id"],
@@ -99,7 +99,8 @@ def select_collections(
     """Return the collections of a project, of some kinds, that pass a filter; by name."""
     with ctx.store.read() as conn:
         rows = conn.execute(
-            "SELECT * FROM artifact_collections WHERE project_id = ? AND state = 'READY' ORDER BY name", (project_id,)
+            "SELECT * FROM artifact_collections WHERE project_id = ? AND state = 'READY' ORDER BY name",
+            (project_id,),
         )
         found = [collection_document(conn, row) for row in rows if row["kind"] in kinds]
     return select(found, filters)

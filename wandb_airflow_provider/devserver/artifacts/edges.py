@@ -39,13 +39,28 @@ def artifacts_of(conn: sqlite3.Connection, run_id: str, kind: str) -> list[sqlit
 def runs_of(conn: sqlite3.Connection, artifact_id: str, kind: str) -> list[str]:
     """Return the ids of the runs that logged or used a version, first one first."""
     rows = conn.execute(
-        "SELECT run_id FROM artifact_edges WHERE artifact_id = ? AND kind = ? ORDER BY rowid", (artifact_id, kind)
+        "SELECT run_id FROM artifact_edges WHERE artifact_id = ? AND kind = ? ORDER BY rowid",
+        (artifact_id, kind),
     )
     return [row["run_id"] for row in rows]
 
 
+def creator_of(conn: sqlite3.Connection, artifact_id: str) -> str | None:
+    """Return the id of the run that first logged a version, or None."""
+    row = conn.execute("SELECT created_by_run FROM artifacts WHERE id = ?", (artifact_id,)).fetchone()
+    if row is not None and row["created_by_run"] is not None:
+        return str(row["created_by_run"])
+    outputs = runs_of(conn, artifact_id, OUTPUT)
+    return outputs[0] if outputs else None
+
+
 def _add(
-    ctx: RequestContext, conn: sqlite3.Connection, kind: str, run_id: str, artifact_id: str, used_through: str | None
+    ctx: RequestContext,
+    conn: sqlite3.Connection,
+    kind: str,
+    run_id: str,
+    artifact_id: str,
+    used_through: str | None,
 ) -> None:
     conn.execute(
         "INSERT OR IGNORE INTO artifact_edges VALUES (?, ?, ?, ?, ?)",

@@ -8,8 +8,8 @@ import sqlite3
 from collections.abc import Mapping
 from typing import Any
 
-from wandb_airflow_provider.devserver.clock import stamp
 from wandb_airflow_provider.devserver.blobs import Blob, base64_to_hex
+from wandb_airflow_provider.devserver.clock import stamp
 from wandb_airflow_provider.devserver.graphql.registry import GraphQLError, RequestContext
 from wandb_airflow_provider.devserver.uploads import on_upload, sign_upload
 

@@ -9,18 +9,19 @@ from wandb_airflow_provider.devserver.artifacts import aliases, collections, nam
 from wandb_airflow_provider.devserver.clock import stamp
 from wandb_airflow_provider.devserver.graphql.registry import GraphQLError, RequestContext
 
+_BY_VERSION = "SELECT * FROM artifact_memberships WHERE collection_id = ? AND version = ?"
+_BY_ALIAS = (
+    "SELECT m.* FROM artifact_memberships m JOIN artifact_aliases a ON a.membership_id = m.id"
+    " WHERE a.collection_id = ? AND a.alias = ?"
+)
+
 
 def find(conn: sqlite3.Connection, collection_id: str, alias: str) -> sqlite3.Row | None:
     """Return the version of a collection that an alias or ``vN`` names."""
     version = names.version_number(alias)
-    if version is not None:
-        query = "SELECT * FROM artifact_memberships WHERE collection_id = ? AND version = ?"
-        row: sqlite3.Row | None = conn.execute(query, (collection_id, version)).fetchone()
-        return row
-    row = conn.execute(
-        "SELECT m.* FROM artifact_memberships m JOIN artifact_aliases a ON a.membership_id = m.id"
-        " WHERE a.collection_id = ? AND a.alias = ?",
-        (collection_id, alias),
+    query = _BY_ALIAS if version is None else _BY_VERSION
+    row: sqlite3.Row | None = conn.execute(
+        query, (collection_id, alias if version is None else version)
     ).fetchone()
     return row
 
@@ -116,7 +117,9 @@ def link(
 
 def require_allowed_type(conn: sqlite3.Connection, project: sqlite3.Row, type_name: str) -> None:
     """Refuse a type that a registry does not accept; projects that are no registries accept all."""
-    registry = conn.execute("SELECT * FROM registries WHERE project_id = ?", (project["internal_id"],)).fetchone()
+    registry = conn.execute(
+        "SELECT * FROM registries WHERE project_id = ?", (project["internal_id"],)
+    ).fetchone()
     if registry is None or registry["allow_all_types"]:
         return
     allowed = [row["name"] for row in collections.types(conn, project["internal_id"])]

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import sqlite3
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
-from wandb_airflow_provider.devserver.artifacts import aliases, collections, edges, memberships, versions
+from wandb_airflow_provider.devserver.artifacts import aliases, collections, memberships, versions
+from wandb_airflow_provider.devserver.backend import Backend
 
 
 @dataclass(frozen=True)
-class CollectionInfo:
+class CollectionRecord:
     """
     A collection of a project.
 
@@ -30,12 +32,12 @@ class CollectionInfo:
     aliases: tuple[str, ...]
     version_count: int
     latest_version: int | None
-    created_at: str
-    updated_at: str
+    created_at: datetime
+    updated_at: datetime
 
 
 @dataclass(frozen=True)
-class VersionInfo:
+class VersionRecord:
     """
     A version as one collection shows it.
 
@@ -59,7 +61,7 @@ class VersionInfo:
     source: str
     is_link: bool
     added_by: str
-    added_at: str
+    added_at: datetime
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ class AliasChange:
     :param reason: ``logged``, ``linked``, ``edited``, ``unlinked`` or ``deleted``.
     """
 
-    at: str
+    at: datetime
     user: str
     collection: str
     alias: str
@@ -86,7 +88,7 @@ class AliasChange:
 
 
 @dataclass(frozen=True)
-class RunEdge:
+class EdgeRecord:
     """
     A run that put out or used a version; ``run_id`` is the storage id.
 
@@ -98,11 +100,11 @@ class RunEdge:
     run_id: str
     artifact_id: str
     used_through: str | None
-    at: str
+    at: datetime
 
 
 @dataclass(frozen=True)
-class EntryInfo:
+class EntryRecord:
     """
     A file or reference in a version.
 
@@ -116,45 +118,46 @@ class EntryInfo:
     ref: str | None
 
 
-def list_collections(conn: sqlite3.Connection, entity: str, project: str) -> list[CollectionInfo]:
+def list_collections(backend: Backend, entity: str, project: str) -> list[CollectionRecord]:
     """Return the collections of a project, by name."""
-    rows = conn.execute(
-        f"{_COLLECTIONS} WHERE p.entity = ? AND p.name = ? AND c.state = 'READY' ORDER BY c.name", (entity, project)
-    )
-    return [_collection(conn, row) for row in rows]
+    with backend.store.read() as conn:
+        rows = conn.execute(
+            f"{_COLLECTIONS} WHERE p.entity = ? AND p.name = ? AND c.state = 'READY' ORDER BY c.name",
+            (entity, project),
+        ).fetchall()
+        return [_collection(conn, row) for row in rows]
 
 
-def get_collection(conn: sqlite3.Connection, entity: str, project: str, name: str) -> CollectionInfo | None:
+def get_collection(backend: Backend, entity: str, project: str, name: str) -> CollectionRecord | None:
     """Return a collection by name, or None."""
-    row = conn.execute(
-        f"{_COLLECTIONS} WHERE p.entity = ? AND p.name = ? AND c.name = ? AND c.state = 'READY'",
-        (entity, project, name),
-    ).fetchone()
-    return None if row is None else _collection(conn, row)
+    return next((item for item in list_collections(backend, entity, project) if item.name == name), None)
 
 
-def list_versions(conn: sqlite3.Connection, collection_id: str) -> list[VersionInfo]:
+def list_versions(backend: Backend, collection_id: str) -> list[VersionRecord]:
     """Return the versions of a collection, newest first."""
-    return [_version(conn, row) for row in memberships.of_collection(conn, collection_id)]
+    with backend.store.read() as conn:
+        return [_version(conn, row) for row in memberships.of_collection(conn, collection_id)]
 
 
-def get_version(conn: sqlite3.Connection, collection_id: str, alias: str) -> VersionInfo | None:
+def get_version(backend: Backend, collection_id: str, alias: str) -> VersionRecord | None:
     """Return the version of a collection that an alias or ``vN`` names, or None."""
-    row = memberships.find(conn, collection_id, alias)
-    return None if row is None else _version(conn, row)
+    with backend.store.read() as conn:
+        row = memberships.find(conn, collection_id, alias)
+        return None if row is None else _version(conn, row)
 
 
-def list_links(conn: sqlite3.Connection, artifact_id: str) -> list[tuple[CollectionInfo, VersionInfo]]:
+def list_places(backend: Backend, artifact_id: str) -> list[tuple[CollectionRecord, VersionRecord]]:
     """Return every collection that a version is in, its own sequence first, and the version as seen there."""
     found = []
-    for membership in memberships.of_artifact(conn, artifact_id):
-        row = conn.execute(f"{_COLLECTIONS} WHERE c.id = ?", (membership["collection_id"],)).fetchone()
-        found.append((_collection(conn, row), _version(conn, membership)))
+    with backend.store.read() as conn:
+        for membership in memberships.of_artifact(conn, artifact_id):
+            row = conn.execute(f"{_COLLECTIONS} WHERE c.id = ?", (membership["collection_id"],)).fetchone()
+            found.append((_collection(conn, row), _version(conn, membership)))
     return found
 
 
 def alias_history(
-    conn: sqlite3.Connection, collection_id: str, *, alias: str | None = None, limit: int = 1000
+    backend: Backend, collection_id: str, alias: str | None = None, limit: int = 1000
 ) -> list[AliasChange]:
     """
     Return the changes of the aliases of a collection, oldest first.
@@ -162,45 +165,48 @@ def alias_history(
     :param alias: Only changes of this one.
     :param limit: At most so many, the newest ones.
     """
-    rows = conn.execute(
-        "SELECT e.*, c.name AS collection, b.digest AS previous_digest, a.digest AS digest"
-        " FROM artifact_alias_events e JOIN artifact_collections c ON c.id = e.collection_id"
-        " LEFT JOIN artifacts b ON b.id = e.previous_artifact_id LEFT JOIN artifacts a ON a.id = e.artifact_id"
-        " WHERE e.collection_id = ? AND (? IS NULL OR e.alias = ?) ORDER BY e.seq DESC LIMIT ?",
-        (collection_id, alias, alias, limit),
-    ).fetchall()
-    return [AliasChange(**{key: row[key] for key in AliasChange.__dataclass_fields__}) for row in reversed(rows)]
+    with backend.store.read() as conn:
+        rows = conn.execute(
+            "SELECT e.*, c.name AS collection, b.digest AS previous_digest, a.digest AS digest"
+            " FROM artifact_alias_events e JOIN artifact_collections c ON c.id = e.collection_id"
+            " LEFT JOIN artifacts b ON b.id = e.previous_artifact_id LEFT JOIN artifacts a ON a.id = e.artifact_id"
+            " WHERE e.collection_id = ?1 AND (?2 IS NULL OR e.alias = ?2) ORDER BY e.seq DESC LIMIT ?3",
+            (collection_id, alias, limit),
+        ).fetchall()
+    return [_change(row) for row in reversed(rows)]
 
 
-def list_edges(conn: sqlite3.Connection, artifact_id: str) -> list[RunEdge]:
+def list_edges(backend: Backend, artifact_id: str) -> list[EdgeRecord]:
     """Return the runs that put out and used a version, in order of time."""
-    rows = conn.execute("SELECT * FROM artifact_edges WHERE artifact_id = ? ORDER BY rowid", (artifact_id,))
-    return [_edge(row) for row in rows]
+    with backend.store.read() as conn:
+        rows = conn.execute(
+            "SELECT * FROM artifact_edges WHERE artifact_id = ? ORDER BY rowid", (artifact_id,)
+        )
+        return [_edge(row) for row in rows]
 
 
-def list_run_edges(conn: sqlite3.Connection, run_id: str) -> list[RunEdge]:
-    """Return the versions that a run put out and used, in order of time, without those still uploading."""
-    rows = conn.execute(
-        "SELECT e.* FROM artifact_edges e JOIN artifacts a ON a.id = e.artifact_id"
-        " WHERE e.run_id = ? AND a.state <> 'PENDING' ORDER BY e.rowid",
-        (run_id,),
-    )
-    return [_edge(row) for row in rows]
+def list_run_edges(backend: Backend, run_id: str) -> list[EdgeRecord]:
+    """
+    Return the versions that a run put out and used, in order of time, without those still uploading.
+
+    :param run_id: Global id of the run.
+    """
+    with backend.store.read() as conn:
+        rows = conn.execute(
+            "SELECT e.* FROM artifact_edges e JOIN artifacts a ON a.id = e.artifact_id"
+            " WHERE e.run_id = ? AND a.state <> 'PENDING' ORDER BY e.rowid",
+            (run_id,),
+        )
+        return [_edge(row) for row in rows]
 
 
-def list_entries(conn: sqlite3.Connection, artifact_id: str) -> list[EntryInfo]:
+def list_entries(backend: Backend, artifact_id: str) -> list[EntryRecord]:
     """Return the files and references of a version, by path."""
-    rows = conn.execute("SELECT * FROM artifact_entries WHERE artifact_id = ? ORDER BY path", (artifact_id,))
-    return [EntryInfo(row["path"], row["digest"], row["size"], row["ref"]) for row in rows]
-
-
-def creator_of(conn: sqlite3.Connection, artifact_id: str) -> str | None:
-    """Return the storage id of the run that first logged a version, or None."""
-    row = conn.execute("SELECT created_by_run FROM artifacts WHERE id = ?", (artifact_id,)).fetchone()
-    if row is not None and row["created_by_run"] is not None:
-        return str(row["created_by_run"])
-    outputs = edges.runs_of(conn, artifact_id, edges.OUTPUT)
-    return outputs[0] if outputs else None
+    with backend.store.read() as conn:
+        rows = conn.execute(
+            "SELECT * FROM artifact_entries WHERE artifact_id = ? ORDER BY path", (artifact_id,)
+        )
+        return [EntryRecord(row["path"], row["digest"], row["size"], row["ref"]) for row in rows]
 
 
 _COLLECTIONS = (
@@ -209,11 +215,11 @@ _COLLECTIONS = (
 )
 
 
-def _collection(conn: sqlite3.Connection, row: sqlite3.Row) -> CollectionInfo:
+def _collection(conn: sqlite3.Connection, row: sqlite3.Row) -> CollectionRecord:
     count, newest = conn.execute(
         "SELECT count(*), max(version) FROM artifact_memberships WHERE collection_id = ?", (row["id"],)
     ).fetchone()
-    return CollectionInfo(
+    return CollectionRecord(
         id=row["id"],
         entity=row["entity"],
         project=row["project"],
@@ -225,15 +231,15 @@ def _collection(conn: sqlite3.Connection, row: sqlite3.Row) -> CollectionInfo:
         aliases=tuple(alias["alias"] for alias in aliases.of_collection(conn, row["id"])),
         version_count=count,
         latest_version=newest,
-        created_at=row["created_at"],
-        updated_at=row["updated_at"],
+        created_at=datetime.fromisoformat(row["created_at"]),
+        updated_at=datetime.fromisoformat(row["updated_at"]),
     )
 
 
-def _version(conn: sqlite3.Connection, membership: sqlite3.Row) -> VersionInfo:
+def _version(conn: sqlite3.Connection, membership: sqlite3.Row) -> VersionRecord:
     artifact = versions.get(conn, membership["artifact_id"])
     source = conn.execute(f"{_COLLECTIONS} WHERE c.id = ?", (artifact["collection_id"],)).fetchone()
-    return VersionInfo(
+    return VersionRecord(
         artifact_id=artifact["id"],
         collection_id=membership["collection_id"],
         version=membership["version"],
@@ -248,9 +254,25 @@ def _version(conn: sqlite3.Connection, membership: sqlite3.Row) -> VersionInfo:
         source=f"{source['entity']}/{source['project']}/{source['name']}:v{artifact['version']}",
         is_link=membership["collection_id"] != artifact["collection_id"],
         added_by=membership["created_by_user"],
-        added_at=membership["created_at"],
+        added_at=datetime.fromisoformat(membership["created_at"]),
     )
 
 
-def _edge(row: sqlite3.Row) -> RunEdge:
-    return RunEdge(row["kind"], row["run_id"], row["artifact_id"], row["used_through"], row["created_at"])
+def _change(row: sqlite3.Row) -> AliasChange:
+    return AliasChange(
+        at=datetime.fromisoformat(row["at"]),
+        user=row["user"],
+        collection=row["collection"],
+        alias=row["alias"],
+        action=row["action"],
+        previous_version=row["previous_version"],
+        version=row["version"],
+        previous_digest=row["previous_digest"],
+        digest=row["digest"],
+        reason=row["reason"],
+    )
+
+
+def _edge(row: sqlite3.Row) -> EdgeRecord:
+    at = datetime.fromisoformat(row["created_at"])
+    return EdgeRecord(row["kind"], row["run_id"], row["artifact_id"], row["used_through"], at)

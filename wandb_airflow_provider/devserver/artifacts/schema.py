@@ -151,7 +151,8 @@ CREATE INDEX IF NOT EXISTS artifact_edges_by_artifact ON artifact_edges (artifac
 
 CREATE TABLE IF NOT EXISTS registries (
     project_id INTEGER PRIMARY KEY,
-    allow_all_types INTEGER NOT NULL DEFAULT 1
+    allow_all_types INTEGER NOT NULL DEFAULT 1,
+    updated_at TEXT NOT NULL
 );
 
 CREATE TABLE IF NOT EXISTS registry_members (

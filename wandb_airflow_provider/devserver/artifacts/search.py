@@ -49,7 +49,9 @@ def ordered(documents: Sequence[Document], order: str | None, known: Sequence[st
     name = order.lstrip("+-")
     if name not in known:
         raise GraphQLError(f"cannot order by {name!r}: known fields are {', '.join(known)}.")
-    return sorted(documents, key=lambda document: _sort_key(document.get(name)), reverse=order.startswith("-"))
+    return sorted(
+        documents, key=lambda document: _sort_key(document.get(name)), reverse=order.startswith("-")
+    )
 
 
 def _clause(document: Document, key: str, operand: Any) -> bool:
@@ -100,7 +102,8 @@ def _lookup(document: Document, key: str) -> Any:
         return document[key]
     root, *path = key.split(".")
     if root not in document:
-        raise GraphQLError(f"cannot filter by {root!r}: known fields are {', '.join(sorted(document))}.")
+        known = sorted(name for name in document if not name.startswith("_"))
+        raise GraphQLError(f"cannot filter by {root!r}: known fields are {', '.join(known)}.")
     value = document[root]
     for part in path:
         if not isinstance(value, Mapping) or part not in value:

@@ -7,7 +7,14 @@ import sqlite3
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from wandb_airflow_provider.devserver.artifacts import aliases, collections, edges, manifests, memberships, names
+from wandb_airflow_provider.devserver.artifacts import (
+    aliases,
+    collections,
+    edges,
+    manifests,
+    memberships,
+    names,
+)
 from wandb_airflow_provider.devserver.clock import stamp
 from wandb_airflow_provider.devserver.graphql.registry import GraphQLError, RequestContext
 
@@ -85,7 +92,11 @@ def commit(ctx: RequestContext, conn: sqlite3.Connection, artifact: sqlite3.Row)
     manifests.require_pending(artifact)
     collections.get_ready(conn, artifact["collection_id"])
     manifest, entries = manifests.assemble(ctx, conn, artifact)
-    digest = manifests.logical_digest(entries) if artifact["digest_algorithm"] == manifests.MD5 else artifact["digest"]
+    digest = (
+        manifests.logical_digest(entries)
+        if artifact["digest_algorithm"] == manifests.MD5
+        else artifact["digest"]
+    )
     manifests.write_entries(conn, artifact["id"], entries)
     membership = memberships.add(ctx, conn, artifact["collection_id"], artifact["id"])
     conn.execute(
@@ -107,7 +118,9 @@ def commit(ctx: RequestContext, conn: sqlite3.Connection, artifact: sqlite3.Row)
     return get(conn, artifact["id"])
 
 
-def update(ctx: RequestContext, conn: sqlite3.Connection, artifact: sqlite3.Row, args: Mapping[str, Any]) -> sqlite3.Row:
+def update(
+    ctx: RequestContext, conn: sqlite3.Connection, artifact: sqlite3.Row, args: Mapping[str, Any]
+) -> sqlite3.Row:
     """
     Change what is given of a version's description, metadata, time to live, tags and aliases.
 
@@ -133,7 +146,9 @@ def update(ctx: RequestContext, conn: sqlite3.Connection, artifact: sqlite3.Row,
     return get(conn, artifact["id"])
 
 
-def delete(ctx: RequestContext, conn: sqlite3.Connection, artifact: sqlite3.Row, delete_aliases: bool) -> sqlite3.Row:
+def delete(
+    ctx: RequestContext, conn: sqlite3.Connection, artifact: sqlite3.Row, delete_aliases: bool
+) -> sqlite3.Row:
     """Delete a version and its links; its number is not used again and its files stay for other versions."""
     require_not_deleted(artifact)
     held = [row["alias"] for row in aliases.of_artifact(conn, artifact["id"])]
@@ -145,7 +160,8 @@ def delete(ctx: RequestContext, conn: sqlite3.Connection, artifact: sqlite3.Row,
     for membership in memberships.of_artifact(conn, artifact["id"]):
         memberships.remove(ctx, conn, membership, "deleted")
     conn.execute(
-        "UPDATE artifacts SET state = 'DELETED', updated_at = ? WHERE id = ?", (stamp(ctx.now()), artifact["id"])
+        "UPDATE artifacts SET state = 'DELETED', updated_at = ? WHERE id = ?",
+        (stamp(ctx.now()), artifact["id"]),
     )
     return get(conn, artifact["id"])
 
@@ -169,7 +185,9 @@ def require_not_deleted(artifact: sqlite3.Row) -> None:
 
 def tags(conn: sqlite3.Connection, artifact_id: str) -> list[sqlite3.Row]:
     """Return the tags of a version, in the order they were added."""
-    return conn.execute("SELECT * FROM artifact_tags WHERE artifact_id = ? ORDER BY rowid", (artifact_id,)).fetchall()
+    return conn.execute(
+        "SELECT * FROM artifact_tags WHERE artifact_id = ? ORDER BY rowid", (artifact_id,)
+    ).fetchall()
 
 
 def add_tags(ctx: RequestContext, conn: sqlite3.Connection, artifact_id: str, added: Iterable[str]) -> None:
@@ -180,7 +198,9 @@ def add_tags(ctx: RequestContext, conn: sqlite3.Connection, artifact_id: str, ad
     )
 
 
-def _existing(conn: sqlite3.Connection, collection: sqlite3.Row, args: Mapping[str, Any]) -> sqlite3.Row | None:
+def _existing(
+    conn: sqlite3.Connection, collection: sqlite3.Row, args: Mapping[str, Any]
+) -> sqlite3.Row | None:
     if args.get("clientID"):
         row = of_client(conn, args["clientID"])
         if row is not None and row["state"] != "DELETED" and row["collection_id"] == collection["id"]:
@@ -237,7 +257,9 @@ def _insert(
     return get(conn, artifact_id)
 
 
-def _replace_aliases(ctx: RequestContext, conn: sqlite3.Connection, artifact: sqlite3.Row, wanted: list[str]) -> None:
+def _replace_aliases(
+    ctx: RequestContext, conn: sqlite3.Connection, artifact: sqlite3.Row, wanted: list[str]
+) -> None:
     membership = memberships.in_collection(conn, artifact["collection_id"], artifact["id"])
     if membership is None:
         raise GraphQLError("cannot set aliases of an artifact version that is not committed.")

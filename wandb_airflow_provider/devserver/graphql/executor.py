@@ -169,7 +169,7 @@ class _Execution:
             raise GraphQLError(_unknown_root(operation, typename, field, table))
         args = self._args(nodes[0])
         if is_mutation and isinstance(args.get("input"), Mapping):
-            args = {**args, **args.pop("input")}
+            args |= args.pop("input")
         value = self._call(resolver, {}, args, f"{typename}.{field}")
         if is_mutation and value is None:
             raise GraphQLError(f"internal error: the mutation {field!r} answered with nothing.")

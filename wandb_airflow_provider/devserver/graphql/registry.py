@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from wandb_airflow_provider.devserver.auth import Account
@@ -54,6 +54,7 @@ class GraphQLError(Exception):
 
 
 Resolver = Callable[[RequestContext, Mapping[str, Any], dict[str, Any]], Any]
+F = TypeVar("F", bound=Resolver)
 
 QUERIES: dict[str, Resolver] = {}
 MUTATIONS: dict[str, Resolver] = {}
@@ -62,23 +63,23 @@ INTERFACES: dict[str, set[str]] = {}
 DECLARED_FIELDS: dict[str, set[str]] = {}
 
 
-def query(name: str) -> Callable[[Resolver], Resolver]:
+def query(name: str) -> Callable[[F], F]:
     """Register the resolver of a root query field."""
     return _adder(QUERIES, name)
 
 
-def mutation(name: str) -> Callable[[Resolver], Resolver]:
+def mutation(name: str) -> Callable[[F], F]:
     """Register the resolver of a mutation; the fields of its ``input`` arrive merged into the arguments."""
     return _adder(MUTATIONS, name)
 
 
-def field(type_name: str, name: str) -> Callable[[Resolver], Resolver]:
+def field(type_name: str, name: str) -> Callable[[F], F]:
     """Register the resolver of one field of an object type or of an interface."""
     return _adder(FIELDS, (type_name, name))
 
 
-def _adder(table: dict[Any, Resolver], key: Any) -> Callable[[Resolver], Resolver]:
-    def add(resolver: Resolver) -> Resolver:
+def _adder(table: dict[Any, Resolver], key: Any) -> Callable[[F], F]:
+    def add(resolver: F) -> F:
         if key in table:
             raise ValueError(f"{key!r} already has the resolver {table[key].__qualname__}")
         table[key] = resolver

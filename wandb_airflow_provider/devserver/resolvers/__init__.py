@@ -3,25 +3,10 @@
 from __future__ import annotations
 
 import importlib
-
-MODULES = (
-    "accounts",
-    "alerts",
-    "artifact_files",
-    "artifacts",
-    "collections",
-    "organizations",
-    "projects",
-    "registry",
-    "run_changes",
-    "run_files",
-    "run_history",
-    "runs",
-    "server_info",
-)
+import pkgutil
 
 
 def load_resolvers() -> None:
-    """Import every module of resolvers, once."""
-    for name in MODULES:
-        importlib.import_module(f"{__name__}.{name}")
+    """Import every module of this package, once."""
+    for module in pkgutil.iter_modules(__path__):
+        importlib.import_module(f"{__name__}.{module.name}")

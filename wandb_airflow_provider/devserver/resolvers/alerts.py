@@ -11,8 +11,6 @@ from wandb_airflow_provider.devserver.graphql.registry import GraphQLError, Requ
 from wandb_airflow_provider.devserver.runs_table import get_run
 from wandb_airflow_provider.devserver.store import register_schema
 
-_NANOSECONDS = 1e9
-
 register_schema("""
 CREATE TABLE IF NOT EXISTS alerts (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -27,14 +25,14 @@ CREATE TABLE IF NOT EXISTS alerts (
 
 @mutation("notifyScriptableRunAlert")
 def notify(ctx: RequestContext, parent: Mapping[str, Any], args: dict[str, Any]) -> dict[str, Any]:
-    """Keep an alert, unless one of the same title came from the run within ``waitDuration`` nanoseconds."""
+    """Keep an alert, unless one of the same title came from the run within ``waitDuration`` milliseconds."""
     entity = args.get("entityName") or ctx.user.entity
     ctx.user.require_write(entity)
     with ctx.store.write() as conn:
         run = get_run(conn, entity, args["projectName"], args["runName"])
         if run is None:
             raise GraphQLError(f"run '{entity}/{args['projectName']}/{args['runName']}' does not exist.", 404)
-        since = stamp(ctx.now() - timedelta(seconds=(args.get("waitDuration") or 0) / _NANOSECONDS))
+        since = stamp(ctx.now() - timedelta(milliseconds=args.get("waitDuration") or 0))
         recent = conn.execute(
             "SELECT 1 FROM alerts WHERE run = ? AND title = ? AND created_at > ?",
             (run["pk"], args["title"], since),

@@ -65,14 +65,19 @@ def create_files(ctx: RequestContext, parent: Parent, args: Args) -> dict[str, A
         for artifact_id in dict.fromkeys(spec["artifactID"] for spec in specs):
             manifests.require_pending(require_artifact_write(ctx, conn, artifact_id))
     files = [_upload_node(ctx, spec) for spec in specs]
-    return {"__typename": "CreateArtifactFilesPayload", "files": connection(files, {}, typename="FileConnection")}
+    return {
+        "__typename": "CreateArtifactFilesPayload",
+        "files": connection(files, {}, typename="FileConnection"),
+    }
 
 
 @on_upload(_UPLOAD)
 def file_uploaded(ctx: RequestContext, purpose: Mapping[str, Any], blob: Blob) -> None:
     """Accept the content of a file if it is what was announced; storing it under its digest is all there is to do."""
     if blob.md5 != purpose["md5"]:
-        raise GraphQLError(f"the file {purpose['name']!r} has MD5 {blob.md5}, not {purpose['md5']} as announced.")
+        raise GraphQLError(
+            f"the file {purpose['name']!r} has MD5 {blob.md5}, not {purpose['md5']} as announced."
+        )
 
 
 @field("Artifact", "currentManifest")
@@ -132,7 +137,7 @@ def _named(conn: sqlite3.Connection, artifact_id: str, wanted: Sequence[str]) ->
 
 def _manifest_node(ctx: RequestContext, manifest: sqlite3.Row) -> dict[str, Any]:
     stored = manifest["blob_md5"]
-    file = {
+    file: dict[str, Any] = {
         "__typename": "File",
         "id": global_id("File", manifest["id"]),
         "name": "wandb_manifest.json",
@@ -174,8 +179,8 @@ def _file_node(ctx: RequestContext, row: sqlite3.Row, updated_at: str) -> dict[s
         "id": global_id("ArtifactFile", row["artifact_id"], path),
         "name": path,
         "displayName": path,
-        "url": url,
         "directUrl": url,
+        "_url": url,
         "sizeBytes": row["size"],
         "storagePath": None if md5 is None else _storage_path(md5, path),
         "mimetype": mimetypes.guess_type(path)[0] or "application/octet-stream",

@@ -13,7 +13,6 @@ from wandb_airflow_provider.devserver.artifacts import (
     memberships,
     names,
     nodes,
-    queries,
     versions,
 )
 from wandb_airflow_provider.devserver.artifacts.access import readable_artifact, require_artifact_write
@@ -26,7 +25,8 @@ from wandb_airflow_provider.devserver.graphql.registry import (
     query,
 )
 from wandb_airflow_provider.devserver.resolvers.projects import get_project
-from wandb_airflow_provider.devserver.resolvers.runs import get_run, get_run_by_id, run_node
+from wandb_airflow_provider.devserver.resolvers.runs import run_node
+from wandb_airflow_provider.devserver.runs_table import get_run, get_run_by_id
 
 Args = dict[str, Any]
 Parent = Mapping[str, Any]
@@ -59,7 +59,9 @@ def create_artifact(ctx: RequestContext, parent: Parent, args: Args) -> dict[str
         if project is None:
             raise GraphQLError(f"project '{entity}/{project_name}' not found.", 404)
         run = _run(conn, entity, project_name, args["runName"]) if args.get("runName") else None
-        collection = collections.ensure_sequence(ctx, conn, project, collection_name, args["artifactTypeName"])
+        collection = collections.ensure_sequence(
+            ctx, conn, project, collection_name, args["artifactTypeName"]
+        )
         row = versions.create(ctx, conn, collection, run, args)
     return {"__typename": "CreateArtifactPayload", "artifact": nodes.artifact_node(row)}
 
@@ -175,7 +177,7 @@ def used_by(ctx: RequestContext, parent: Parent, args: Args) -> dict[str, Any]:
 def created_by(ctx: RequestContext, parent: Parent, args: Args) -> dict[str, Any] | None:
     """Return the run that logged a version first."""
     with ctx.store.read() as conn:
-        run_id = queries.creator_of(conn, parent["id"])
+        run_id = edges.creator_of(conn, parent["id"])
         row = None if run_id is None else get_run_by_id(conn, run_id)
     return None if row is None else run_node(ctx, row)
 
@@ -205,7 +207,9 @@ def _run(conn: sqlite3.Connection, entity: str, project: str, name: str) -> sqli
     return row
 
 
-def _alias_targets(ctx: RequestContext, conn: sqlite3.Connection, args: Args) -> list[tuple[sqlite3.Row, str]]:
+def _alias_targets(
+    ctx: RequestContext, conn: sqlite3.Connection, args: Args
+) -> list[tuple[sqlite3.Row, str]]:
     artifact_row = readable_artifact(ctx, conn, args["artifactID"])
     if artifact_row is None:
         raise GraphQLError(f"artifact with id {args['artifactID']!r} not found.", 404)

@@ -17,13 +17,17 @@ Parent = Mapping[str, Any]
 @mutation("updateArtifactSequence")
 def update_sequence(ctx: RequestContext, parent: Parent, args: Args) -> dict[str, Any]:
     """Change the name or description of a sequence."""
-    return _update(ctx, args["artifactSequenceID"], name=args.get("name"), description=args.get("description"))
+    return _update(
+        ctx, args["artifactSequenceID"], name=args.get("name"), description=args.get("description")
+    )
 
 
 @mutation("updateArtifactPortfolio")
 def update_portfolio(ctx: RequestContext, parent: Parent, args: Args) -> dict[str, Any]:
     """Change the name or description of a portfolio."""
-    return _update(ctx, args["artifactPortfolioID"], name=args.get("name"), description=args.get("description"))
+    return _update(
+        ctx, args["artifactPortfolioID"], name=args.get("name"), description=args.get("description")
+    )
 
 
 @mutation("moveArtifactSequence")
@@ -81,7 +85,9 @@ def _payload(row: sqlite3.Row) -> dict[str, Any]:
 
 def _writable(ctx: RequestContext, conn: sqlite3.Connection, collection_id: str) -> sqlite3.Row:
     row = collections.get_ready(conn, collection_id)
-    project = conn.execute("SELECT entity FROM projects WHERE internal_id = ?", (row["project_id"],)).fetchone()
+    project = conn.execute(
+        "SELECT entity FROM projects WHERE internal_id = ?", (row["project_id"],)
+    ).fetchone()
     ctx.user.require_write(project["entity"])
     return row
 

@@ -59,7 +59,9 @@ def project_artifact(ctx: RequestContext, parent: Parent, args: Args) -> dict[st
     project_id = internal_id(ctx, parent)
     with ctx.store.read() as conn:
         membership = memberships.find_by_name(conn, project_id, args["name"])
-        return None if membership is None else nodes.artifact_node(versions.get(conn, membership["artifact_id"]))
+        return (
+            None if membership is None else nodes.artifact_node(versions.get(conn, membership["artifact_id"]))
+        )
 
 
 @field("Project", "artifactCollectionMembership")
@@ -123,7 +125,9 @@ def collection_project(ctx: RequestContext, parent: Parent, args: Args) -> dict[
     key = ("artifact project", parent["_project_id"])
     if key not in ctx.memo:
         with ctx.store.read() as conn:
-            row = conn.execute("SELECT * FROM projects WHERE internal_id = ?", (parent["_project_id"],)).fetchone()
+            row = conn.execute(
+                "SELECT * FROM projects WHERE internal_id = ?", (parent["_project_id"],)
+            ).fetchone()
         visible = row is not None and ctx.user.may_read(row["entity"])
         ctx.memo[key] = project_node(ctx, row) if visible else None
     found: dict[str, Any] | None = ctx.memo[key]
@@ -170,7 +174,9 @@ def collection_artifacts(ctx: RequestContext, parent: Parent, args: Args) -> dic
         {**nodes.artifact_node(item["_artifact"]), "_version": f"v{item['version_index']}"}
         for item in documents.sort(found, args.get("order"), documents.VERSION_ORDERS)
     ]
-    return connection(items, args, typename="ArtifactConnection", edge=lambda item: {"version": item["_version"]})
+    return connection(
+        items, args, typename="ArtifactConnection", edge=lambda item: {"version": item["_version"]}
+    )
 
 
 @field("ArtifactSequence", "latestArtifact")

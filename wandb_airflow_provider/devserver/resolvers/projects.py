@@ -6,12 +6,12 @@ import sqlite3
 from collections.abc import Mapping
 from typing import Any
 
+from wandb_airflow_provider.devserver.artifacts import registries
 from wandb_airflow_provider.devserver.clock import api_time, stamp
 from wandb_airflow_provider.devserver.graphql.registry import (
     GraphQLError,
     RequestContext,
     connection,
-    field,
     mutation,
     page_bounds,
     query,
@@ -129,7 +129,8 @@ def project(ctx: RequestContext, parent: Mapping[str, Any], args: dict[str, Any]
 @query("model")
 def model(ctx: RequestContext, parent: Mapping[str, Any], args: dict[str, Any]) -> dict[str, Any] | None:
     """Return a project, under the name that older documents use."""
-    return project(ctx, parent, args)
+    row = visible_project(ctx, args.get("entityName"), args.get("name"))
+    return None if row is None else project_node(ctx, row)
 
 
 @query("models")
@@ -148,12 +149,6 @@ def models(ctx: RequestContext, parent: Mapping[str, Any], args: dict[str, Any])
     return connection([project_node(ctx, row) for row in rows], args, total, "ProjectConnection")
 
 
-@field("Entity", "projects")
-def entity_projects(ctx: RequestContext, parent: Mapping[str, Any], args: dict[str, Any]) -> dict[str, Any]:
-    """List the projects of an entity."""
-    return models(ctx, parent, {**args, "entityName": parent["name"]})
-
-
 @mutation("upsertModel")
 def upsert_model(ctx: RequestContext, parent: Mapping[str, Any], args: dict[str, Any]) -> dict[str, Any]:
     """Create a project, or change its description or access."""
@@ -166,6 +161,7 @@ def upsert_model(ctx: RequestContext, parent: Mapping[str, Any], args: dict[str,
             " WHERE internal_id = ?",
             (args.get("description"), args.get("access"), row["internal_id"]),
         )
+        registries.configure(ctx, conn, row, args)
         row = ensure_project(ctx, conn, entity, args.get("name"))
     node = project_node(ctx, row)
     return {"__typename": "UpsertModelPayload", "project": node, "model": node, "inserted": inserted}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
 from wandb_airflow_provider.devserver.clock import stamp
@@ -13,8 +14,9 @@ from wandb_airflow_provider.devserver.history import delete_lines
 from wandb_airflow_provider.devserver.resolvers.projects import ensure_project
 from wandb_airflow_provider.devserver.resolvers.runs import run_node
 from wandb_airflow_provider.devserver.run_names import display_name
-from wandb_airflow_provider.devserver.run_state import FINAL, alive_since, run_state
+from wandb_airflow_provider.devserver.run_state import ALIVE, FINAL
 from wandb_airflow_provider.devserver.runs_table import (
+    current_state,
     get_run,
     get_run_by_id,
     insert_run,
@@ -26,6 +28,8 @@ from wandb_airflow_provider.devserver.store import dumps
 _FORBIDDEN = ":;,#?/'"
 _LONGEST_NAME = 128
 _LONGEST_TAG = 64
+_RESUME_SECONDS = 300.0
+_ORIGIN = ("host", "jobProgram", "commit")
 _STATES = ("pending", "running", *FINAL)
 _COLUMNS = {
     "displayName": "display_name",
@@ -44,10 +48,10 @@ _COLUMNS = {
 @mutation("upsertBucket")
 def upsert_bucket(ctx: RequestContext, parent: Mapping[str, Any], args: dict[str, Any]) -> dict[str, Any]:
     """
-    Open a run under its short id, or change one by its global id.
+    Open or update a run under its short id, or change one by its global id.
 
-    Opening a run that exists sets it running again; whether that is wanted (``resume``) is decided by the client,
-    which asks before. The id of a deleted run is refused.
+    A process that opens a run which has ended resumes it if it has asked for the run's status just before, and
+    starts it over if not. One that opens a running run joins it. The id of a deleted run is refused.
     """
     with ctx.store.write() as conn:
         if args.get("name"):
@@ -75,11 +79,35 @@ def _open(ctx: RequestContext, conn: sqlite3.Connection, args: Mapping[str, Any]
         values |= {"user": ctx.user.username, "created_at": now, "heartbeat_at": now}
         insert_run(conn, entity, project_name, name, values)
     else:
-        values = {"state": "running", "exit_code": None, "finished_at": None, "stop_requested": 0} | values
+        resumes = _asked_to_resume(ctx, row)
+        # A starting process says where it runs; its later updates of config or name do not.
+        if resumes or any(args.get(name) for name in _ORIGIN):
+            values = _reopened(ctx, conn, row, resumes) | values
         update_run(conn, row["pk"], values | {"heartbeat_at": now})
     found = get_run(conn, entity, project_name, name)
     assert found is not None
     return found, row is None
+
+
+def _asked_to_resume(ctx: RequestContext, row: sqlite3.Row) -> bool:
+    asked = row["resume_asked_at"]
+    return asked is not None and asked >= stamp(ctx.now() - timedelta(seconds=_RESUME_SECONDS))
+
+
+def _reopened(
+    ctx: RequestContext, conn: sqlite3.Connection, row: sqlite3.Row, resumes: bool
+) -> dict[str, Any]:
+    values = {
+        "state": "running",
+        "exit_code": None,
+        "finished_at": None,
+        "stop_requested": 0,
+        "resume_asked_at": None,
+    }
+    if resumes or current_state(row, ctx.now()) in ALIVE:
+        return values
+    delete_lines(conn, row["pk"])
+    return values | {"summary": "{}"}
 
 
 def _edit(ctx: RequestContext, conn: sqlite3.Connection, args: Mapping[str, Any]) -> sqlite3.Row:
@@ -168,7 +196,7 @@ def update_run_state(ctx: RequestContext, parent: Mapping[str, Any], args: dict[
     wanted = str(args.get("state"))
     with ctx.store.write() as conn:
         row = _writable(ctx, conn, args.get("id"))
-        current = run_state(row["state"], row["heartbeat_at"], alive_since(ctx.now()))
+        current = current_state(row, ctx.now())
         if current not in allowed.get(wanted, ()):
             raise GraphQLError(f"run {row['name']!r} is {current}: it cannot be set to {wanted!r}.")
         update_run(conn, row["pk"], {"state": wanted})

@@ -32,11 +32,15 @@ _LOG_LINE = re.compile(
 
 @field("Run", "history")
 def history(ctx: RequestContext, parent: Mapping[str, Any], args: dict[str, Any]) -> list[str]:
-    """Return history lines as JSON texts; ``maxStep`` is exclusive."""
+    """
+    Return history lines as JSON texts; ``maxStep`` is exclusive.
+
+    ``samples`` thins out only the whole history: a range of steps is a page of a scan, which must miss nothing.
+    """
+    first, stop = args.get("minStep"), args.get("maxStep")
+    samples = args.get("samples") if first is None and stop is None else None
     with ctx.store.read() as conn:
-        return read_history(
-            conn, parent["_pk"], args.get("minStep"), args.get("maxStep"), args.get("samples")
-        )
+        return read_history(conn, parent["_pk"], first, stop, samples)
 
 
 @field("Run", "events")

@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Mapping
 from typing import Any
 
-from wandb_airflow_provider.devserver.clock import api_time
+from wandb_airflow_provider.devserver.clock import api_time, stamp
 from wandb_airflow_provider.devserver.graphql.registry import (
     GraphQLError,
     RequestContext,
@@ -17,8 +17,14 @@ from wandb_airflow_provider.devserver.graphql.registry import (
 )
 from wandb_airflow_provider.devserver.history import EVENTS, HISTORY, OUTPUT, line_count, tail
 from wandb_airflow_provider.devserver.resolvers.projects import get_project, project_node
-from wandb_airflow_provider.devserver.run_state import alive_since, run_state
-from wandb_airflow_provider.devserver.runs_table import count_runs, get_run, get_run_by_id, select_runs
+from wandb_airflow_provider.devserver.runs_table import (
+    count_runs,
+    current_state,
+    get_run,
+    get_run_by_id,
+    select_runs,
+    update_run,
+)
 from wandb_airflow_provider.devserver.store import dumps, loads
 
 __all__ = ["get_run", "get_run_by_id", "run_node"]
@@ -31,7 +37,7 @@ def run_node(ctx: RequestContext, row: sqlite3.Row) -> dict[str, Any]:
         "id": row["id"],
         "name": row["name"],
         "displayName": row["display_name"],
-        "state": run_state(row["state"], row["heartbeat_at"], alive_since(ctx.now())),
+        "state": current_state(row, ctx.now()),
         "config": row["config"],
         "summaryMetrics": row["summary"],
         "tags": loads(row["tags"]),
@@ -75,12 +81,19 @@ def project_run(
 def project_bucket(
     ctx: RequestContext, parent: Mapping[str, Any], args: dict[str, Any]
 ) -> dict[str, Any] | None:
-    """Return a run under the name that older documents use; a missing one is an error unless ``missingOk``."""
+    """
+    Return a run to a client that is about to resume it; a missing one is an error unless ``missingOk``.
+
+    The question is remembered: opening a run without having asked means to start it over.
+    """
     run = project_run(ctx, parent, args)
-    if run is None and not args.get("missingOk"):
-        raise GraphQLError(
-            f"run '{parent['entityName']}/{parent['name']}/{args['name']}' does not exist.", 404
-        )
+    if run is None:
+        if args.get("missingOk"):
+            return None
+        path = f"{parent['entityName']}/{parent['name']}/{args['name']}"
+        raise GraphQLError(f"run {path!r} does not exist.", 404)
+    with ctx.store.write() as conn:
+        update_run(conn, run["_pk"], {"resume_asked_at": stamp(ctx.now())})
     return run
 
 

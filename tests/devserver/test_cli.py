@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from wandb_airflow_provider.devserver import DevServer
+from wandb_airflow_provider.devserver.cli import main
+
+
+@contextmanager
+def serving(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The command in a process of its own, with what it printed once it served."""
+    command = [sys.executable, "-m", "wandb_airflow_provider.devserver.cli", *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        printed = []
+        for line in process.stdout:
+            printed.append(line)
+            if "Ctrl-C" in line:
+                break
+        try:
+            yield process, "".join(printed)
+        finally:
+            if process.poll() is None:
+                process.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_command_says_how_to_use_it_and_stops_cleanly(tmp_path: Path, number: int) -> None:
+    with serving("--port", "0", "--data", str(tmp_path / "data"), "--team", "acme") as (process, printed):
+        exports = dict(re.findall(r"export (\w+)='?([^'\n]+)", printed))
+        assert exports["WANDB_ENTITY"] == "acme"
+        answer = httpx.post(
+            f"{exports['WANDB_BASE_URL']}/graphql",
+            json={"query": "{ viewer { username teams { edges { node { name } } } } }"},
+            auth=("api", exports["WANDB_API_KEY"]),
+        )
+        teams = [edge["node"]["name"] for edge in answer.json()["data"]["viewer"]["teams"]["edges"]]
+        assert teams == ["local", "acme"]
+        process.send_signal(number)
+        rest, errors = process.communicate(timeout=10)
+        assert (process.returncode, rest, errors) == (0, "The dev server has stopped.\n", "")
+
+
+def test_printed_connection_is_understood_by_airflow(tmp_path: Path) -> None:
+    with serving("--port", "0", "--data", str(tmp_path)) as (_, printed):
+        exports = dict(re.findall(r"export (\w+)='?([^'\n]+)", printed))
+    script = (
+        "import json; from airflow.sdk import Connection; c = Connection.from_uri(input(), conn_id='w');"
+        "print(json.dumps([c.conn_type, f'{c.schema}://{c.host}:{c.port}', c.password, c.extra_dejson]))"
+    )
+    read = subprocess.run(
+        [sys.executable, "-c", script],
+        input=exports["AIRFLOW_CONN_WANDB_DEFAULT"],
+        env={**os.environ},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    url, key = exports["WANDB_BASE_URL"], exports["WANDB_API_KEY"]
+    assert json.loads(read.stdout.splitlines()[-1]) == ["wandb", url, key, {"entity": "local"}]
+
+
+def test_taken_port_is_one_sentence_and_exit_code_1(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with DevServer() as server:
+        port = server.url.rsplit(":", 1)[1]
+        assert main(["--port", port, "--data", str(tmp_path)]) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.count("\n") == 1
+    assert f"cannot listen on 127.0.0.1:{port}" in said.err
+
+
+def test_address_that_others_can_reach_is_refused_unless_allowed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--host", "0.0.0.0", "--port", "0", "--data", str(tmp_path)]) == 1
+    assert "--allow-remote" in capsys.readouterr().err
+    with serving("--host", "0.0.0.0", "--port", "0", "--data", str(tmp_path), "--allow-remote") as (
+        _,
+        printed,
+    ):
+        key = re.search(r"API key: +(\w+)", printed)
+        assert key is not None
+        assert len(key[1]) == 40
+        assert not key[1].startswith("devserver")

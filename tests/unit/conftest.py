@@ -1,0 +1,168 @@
+"""One dev server for the session, and tasks run by Airflow's own task runner with a supervisor of memory."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
+_NUMBERS = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    import wandb
+
+    from wandb_airflow_provider.devserver import DevServer
+
+    with DevServer(tmp_path_factory.mktemp("devserver"), seed="unit") as running:
+        yield running
+        wandb.teardown()
+
+
+@pytest.fixture
+def unique(request: pytest.FixtureRequest) -> str:
+    """A short name that no other test uses."""
+    name = re.sub(r"[^a-z0-9]+", "-", request.node.originalname.lower()).strip("-")
+    return f"{name[:60]}-{next(_NUMBERS)}"
+
+
+@pytest.fixture
+def connect(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """``connect(server)`` points an Airflow connection at a server."""
+
+    def connect(server: Any, conn_id: str = "wandb_default", **fields: Any) -> None:
+        extra = {"entity": "local", "timeout": 10, **fields.pop("extra", {})}
+        value = {"conn_type": "wandb", "host": server.url, "password": server.api_key, "extra": extra}
+        monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps({**value, **fields}))
+
+    return connect
+
+
+@dataclass
+class Supervisor:
+    """What a task tells and asks its supervisor, kept in memory."""
+
+    xcoms: dict[tuple[str, str, int], Any] = field(default_factory=dict)
+    sent: list[Any] = field(default_factory=list)
+
+    def send(self, msg: Any) -> Any:
+        from airflow.sdk.execution_time import comms
+
+        self.sent.append(msg)
+        if isinstance(msg, comms.SetXCom):
+            index = -1 if msg.map_index is None else msg.map_index
+            self.xcoms[(msg.task_id, msg.key, index)] = msg.value
+        elif isinstance(msg, comms.GetXCom):
+            index = -1 if msg.map_index is None else msg.map_index
+            return comms.XComResult(key=msg.key, value=self.xcoms.get((msg.task_id, msg.key, index)))
+        elif isinstance(msg, comms.GetXComSequenceSlice):
+            held = [v for (task, key, _), v in self.xcoms.items() if (task, key) == (msg.task_id, msg.key)]
+            return comms.XComSequenceSliceResult(root=held)
+        return None
+
+    def of(self, kind: str) -> list[Any]:
+        """Return the messages of this kind."""
+        return [msg for msg in self.sent if type(msg).__name__ == kind]
+
+
+@dataclass
+class Finished:
+    """How a task ended."""
+
+    state: str
+    error: BaseException | None
+    supervisor: Supervisor
+    task_id: str
+
+    def xcom(self, key: str = "return_value") -> Any:
+        """Return what the task pushed."""
+        return self.supervisor.xcoms.get((self.task_id, key, -1))
+
+    @property
+    def skipped(self) -> list[str]:
+        """The ids of the tasks it skipped downstream."""
+        found = [task for msg in self.supervisor.of("SkipDownstreamTasks") for task in msg.tasks]
+        return sorted(task if isinstance(task, str) else task[0] for task in found)
+
+
+@pytest.fixture
+def supervisor(monkeypatch: pytest.MonkeyPatch) -> Supervisor:
+    from airflow.sdk.execution_time import task_runner
+
+    fake = Supervisor()
+    monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", fake, raising=False)
+    return fake
+
+
+@pytest.fixture
+def run_task(supervisor: Supervisor, tmp_path: Path) -> Callable[..., Finished]:
+    """``run_task(operator)`` runs one attempt of a task of a DAG through Airflow's task runner."""
+    import structlog
+    from airflow.sdk.api.datamodels._generated import DagRun, DagRunState, DagRunType, TIRunContext
+    from airflow.sdk.execution_time import task_runner
+
+    def run(
+        operator: Any,
+        *,
+        try_number: int = 1,
+        dag_run_id: str = "manual__1",
+        resume: dict[str, Any] | None = None,
+    ) -> Finished:
+        dag_run = DagRun.model_construct(
+            dag_id=operator.dag_id,
+            run_id=dag_run_id,
+            logical_date=NOW,
+            data_interval_start=NOW,
+            data_interval_end=NOW,
+            run_after=NOW,
+            start_date=NOW,
+            run_type=DagRunType.MANUAL,
+            state=DagRunState.RUNNING,
+            conf={},
+            consumed_asset_events=[],
+            team_name=None,
+            partition_key=None,
+            partition_date=None,
+        )
+        received = TIRunContext.model_construct(
+            dag_run=dag_run,
+            max_tries=operator.retries,
+            task_reschedule_count=0,
+            should_retry=True,
+            next_method="execute_complete" if resume else None,
+            next_kwargs=resume,
+            upstream_map_indexes={},
+        )
+        ti = task_runner.RuntimeTaskInstance.model_construct(
+            id=uuid.uuid4(),
+            task=operator,
+            task_id=operator.task_id,
+            dag_id=operator.dag_id,
+            run_id=dag_run_id,
+            try_number=try_number,
+            map_index=-1,
+            max_tries=operator.retries,
+            start_date=NOW,
+            dag_version_id=uuid.uuid4(),
+            queue="default",
+            bundle_instance=None,
+            is_mapped=False,
+            _ti_context_from_server=received,
+        )
+        for task_id, key, _ in [spot for spot in supervisor.xcoms if spot[0] == operator.task_id]:
+            del supervisor.xcoms[(task_id, key, -1)]
+        context = ti.get_template_context()
+        state, _, error = task_runner.run(ti, context, structlog.get_logger("task"))
+        return Finished(state.value, error, supervisor, operator.task_id)
+
+    return run

@@ -1,0 +1,329 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from airflow.sdk import DAG
+
+from wandb_airflow_provider.artifacts import ArtifactRef
+from wandb_airflow_provider.exceptions import (
+    WandbConfigurationError,
+    WandbInvalidNameError,
+    WandbPromotionRefusedError,
+    WandbUnavailableError,
+)
+from wandb_airflow_provider.hooks.wandb import WandbHook
+from wandb_airflow_provider.identity import RunRef
+from wandb_airflow_provider.metric_rule import MetricRule
+from wandb_airflow_provider.operators.promote import WandbPromoteOperator, WandbRollbackOperator
+from wandb_airflow_provider.promotion import PromotionRecord
+from wandb_airflow_provider.registry import RegistryAlias
+from wandb_airflow_provider.rules import Verdict, evaluate
+
+APPROVED = {
+    "chosen_options": ["Approve"],
+    "params_input": {"reason": "looks good"},
+    "responded_at": datetime(2026, 3, 1, 13, tzinfo=UTC),
+    "responded_by_user": {"id": "7", "name": "grace"},
+}
+
+
+@pytest.fixture
+def judged(log_run: Callable[..., Any]) -> Callable[..., tuple[ArtifactRef, dict[str, Any]]]:
+    """``judged(content)`` logs a version and returns it with its verdict."""
+
+    def judge(content: str, mrr: float = 0.6) -> tuple[ArtifactRef, dict[str, Any]]:
+        run, version = log_run({"eval/mrr": mrr}, content)
+        verdict = evaluate(
+            [MetricRule(metric="eval/mrr", minimum=0.5)],
+            {"eval/mrr": mrr},
+            candidate=version,
+            run=run,
+            evaluated_at=datetime(2026, 3, 1, 12, tzinfo=UTC),
+        )
+        return version, verdict.to_json()
+
+    return judge
+
+
+@pytest.fixture
+def promote(run_task: Callable[..., Any], unique: str) -> Callable[..., Any]:
+    """``promote(verdict, ...)`` runs a promotion to ``production`` in a collection of the test's own."""
+
+    def promote(verdict: Any, *, dag_run_id: str = "run-1", try_number: int = 1, **arguments: Any) -> Any:
+        names = {"registry": "model", "collection": unique, "alias": "production"}
+        with DAG("weekly", schedule=None):
+            task = WandbPromoteOperator(task_id="promote", verdict=verdict, **{**names, **arguments})
+        return run_task(task, dag_run_id=dag_run_id, try_number=try_number)
+
+    return promote
+
+
+@pytest.fixture
+def roll_back(run_task: Callable[..., Any], unique: str) -> Callable[..., Any]:
+    """``roll_back(...)`` runs a rollback of the same alias."""
+
+    def roll_back(*, dag_run_id: str = "undo-1", try_number: int = 1, **arguments: Any) -> Any:
+        names = {"registry": "model", "collection": unique, "alias": "production"}
+        with DAG("undo", schedule=None):
+            task = WandbRollbackOperator(task_id="undo", **{**names, **arguments})
+        return run_task(task, dag_run_id=dag_run_id, try_number=try_number)
+
+    return roll_back
+
+
+@pytest.fixture
+def holder(hook: WandbHook, unique: str) -> Iterator[Callable[[], ArtifactRef | None]]:
+    return lambda: hook.get_alias("model", unique, "production")
+
+
+def test_a_first_promotion_moves_the_alias_and_records_verdict_approval_and_task(
+    hook: WandbHook, judged: Any, promote: Any, holder: Any, unique: str
+) -> None:
+    version, verdict = judged("a")
+    finished = promote(verdict, approval=APPROVED, note="week 9")
+    assert (finished.state, finished.error) == ("success", None)
+    pushed = finished.xcom()
+    assert (pushed["changed"], pushed["previous"]) == (True, None)
+    assert pushed["current"] == holder().to_json()
+    assert pushed["current"]["source"] == version.path
+    assert holder().digest == version.digest
+    metadata = hook.artifact_metadata(version)
+    record = PromotionRecord.find(metadata, RegistryAlias("model", unique, "production"))
+    assert record is not None
+    assert record.state == "completed"
+    assert record.verdict == Verdict.from_json(verdict)
+    assert record.approval == {
+        "by": "grace",
+        "at": "2026-03-01T13:00:00+00:00",
+        "params": {"reason": "looks good"},
+    }
+    assert (record.task.dag_id, record.task.dag_run_id, record.note) == ("weekly", "run-1", "week 9")
+    own = hook.get_run(RunRef.from_json(finished.xcom("wandb_run")))
+    assert record.wandb_run == own.ref.path
+    assert own.summary["promotion/changed"] is True
+    assert own.summary["promotion/approved_by"] == "grace"
+    used = hook.get_conn().run(own.ref.path).used_artifacts()
+    assert [artifact.digest for artifact in used] == [version.digest]
+
+
+def test_a_second_promotion_names_the_previous_holder(
+    hook: WandbHook, judged: Any, promote: Any, holder: Any, unique: str
+) -> None:
+    old, old_verdict = judged("a")
+    promote(old_verdict)
+    first = holder()
+    new, verdict = judged("b")
+    finished = promote(verdict, dag_run_id="run-2")
+    assert finished.xcom()["previous"]["path"] == first.path
+    assert holder().digest == new.digest
+    record = PromotionRecord.find(hook.artifact_metadata(new), RegistryAlias("model", unique, "production"))
+    assert record is not None
+    assert record.previous is not None
+    assert record.previous.digest == old.digest
+
+
+def test_promoting_what_already_holds_the_alias_changes_nothing(
+    hook: WandbHook, judged: Any, promote: Any, holder: Any, unique: str
+) -> None:
+    version, verdict = judged("a")
+    promote(verdict)
+    before = holder(), hook.artifact_metadata(version)
+    finished = promote(verdict, dag_run_id="run-2")
+    assert finished.state == "success"
+    assert finished.xcom()["changed"] is False
+    assert (holder(), hook.artifact_metadata(version)) == before
+
+
+def test_a_retry_after_a_crash_between_the_move_and_the_record_still_knows_the_previous_holder(
+    hook: WandbHook, judged: Any, promote: Any, holder: Any, unique: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, old_verdict = judged("a")
+    promote(old_verdict)
+    _, verdict = judged("b")
+    link = WandbHook.link_to_registry
+
+    def link_and_die(*arguments: Any) -> ArtifactRef:
+        link(*arguments)
+        raise WandbUnavailableError("the line went down")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(WandbHook, "link_to_registry", link_and_die)
+        crashed = promote(verdict, dag_run_id="run-2")
+    assert isinstance(crashed.error, WandbUnavailableError)
+    finished = promote(verdict, dag_run_id="run-2", try_number=2)
+    assert finished.state == "success"
+    assert finished.xcom()["changed"] is True
+    assert finished.xcom()["previous"]["digest"] == old.digest
+
+
+def test_the_loser_of_two_promotions_at_once_names_the_winner_and_is_not_retried(
+    judged: Any, promote: Any, holder: Any, unique: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, verdict = judged("a")
+    rival, _ = judged("b")
+    link = WandbHook.link_to_registry
+
+    def overtaken(self: WandbHook, source: ArtifactRef, *where: Any) -> ArtifactRef:
+        linked = link(self, source, *where)
+        link(self, rival, *where)
+        return linked
+
+    monkeypatch.setattr(WandbHook, "link_to_registry", overtaken)
+    finished = promote(verdict, retries=3)
+    assert finished.state == "failed"
+    assert isinstance(finished.error, WandbPromotionRefusedError)
+    assert rival.digest in str(finished.error)
+    assert holder().digest == rival.digest
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "says"),
+    [
+        ({"verdict": None}, WandbConfigurationError, "verdict"),
+        ({"verdict": "{broken"}, WandbConfigurationError, "JSON"),
+        ({"verdict": {"passed": True}}, WandbConfigurationError, "format"),
+        ({"approval": {**APPROVED, "chosen_options": ["Reject"]}}, WandbPromotionRefusedError, "grace"),
+        ({"approval": {**APPROVED, "chosen_options": []}}, WandbPromotionRefusedError, "not approved"),
+        ({"approval": "yes"}, WandbConfigurationError, "chosen_options"),
+        ({"collection": "{{ 'a b' }}"}, WandbInvalidNameError, "a b"),
+        ({"alias": "{{ 'v3' }}"}, WandbInvalidNameError, "v3"),
+    ],
+)
+def test_a_promotion_with_wrong_input_is_refused_before_anything_is_sent(
+    server: Any, hook: WandbHook, promote: Any, arguments: dict[str, Any], error: type[Exception], says: str
+) -> None:
+    before = len(server.requests())
+    finished = promote(**{"verdict": sound_verdict(), **arguments}, retries=2)
+    assert finished.state == "failed"
+    assert isinstance(finished.error, error)
+    assert says in str(finished.error)
+    assert len(server.requests()) == before
+
+
+def test_an_approval_that_nobody_gave_refuses_the_promotion(
+    hook: WandbHook, promote: Any, supervisor: Any, run_task: Any, unique: str
+) -> None:
+    with DAG("weekly", schedule=None):
+        task = WandbPromoteOperator(
+            task_id="promote",
+            registry="model",
+            collection=unique,
+            alias="production",
+            verdict=sound_verdict(),
+            approval="{{ none }}",
+        )
+        task.approval = _RendersToNone()
+    finished = run_task(task)
+    assert isinstance(finished.error, WandbPromotionRefusedError)
+    assert "no answer" in str(finished.error)
+
+
+class _RendersToNone:
+    """As the XComArg of an approval that pushed nothing."""
+
+    def resolve(self, context: Any) -> None:
+        return None
+
+
+def test_a_verdict_that_did_not_pass_promotes_nothing(
+    server: Any, judged: Any, promote: Any, holder: Any
+) -> None:
+    _, verdict = judged("a", mrr=0.4)
+    before = len(server.requests())
+    finished = promote(verdict)
+    assert isinstance(finished.error, WandbPromotionRefusedError)
+    assert "must be at least 0.5" in str(finished.error)
+    assert len(server.requests()) == before
+    assert holder() is None
+
+
+def test_a_version_with_another_digest_than_the_verdict_s_is_refused_and_nothing_is_written(
+    server: Any, judged: Any, promote: Any, holder: Any
+) -> None:
+    version, verdict = judged("a")
+    other, _ = judged("b")
+    before = len(server.requests())
+    finished = promote(verdict, candidate="encoder:latest")
+    assert isinstance(finished.error, WandbPromotionRefusedError)
+    assert other.digest in str(finished.error)
+    assert version.digest in str(finished.error)
+    sent = [request.operation or "" for request in server.requests()[before:]]
+    assert not [name for name in sent if name in ("UpsertBucket", "LinkArtifact", "UpdateArtifact")]
+    assert holder() is None
+    forged = {
+        **verdict,
+        "digest": other.digest,
+        "candidate": {**verdict["candidate"], "digest": other.digest},
+    }
+    assert isinstance(promote(forged).error, WandbPromotionRefusedError)
+
+
+def test_a_rollback_restores_the_recorded_holder_and_a_retry_goes_no_further(
+    judged: Any, promote: Any, roll_back: Any, holder: Any
+) -> None:
+    versions = []
+    for number, content in enumerate("abc"):
+        version, verdict = judged(content)
+        versions.append(version)
+        promote(verdict, dag_run_id=f"run-{number}")
+    finished = roll_back(note="complaints")
+    assert (finished.state, finished.error) == ("success", None)
+    assert finished.xcom()["changed"] is True
+    assert finished.xcom()["previous"]["digest"] == versions[2].digest
+    assert holder().digest == versions[1].digest
+    again = roll_back(try_number=2)
+    assert again.xcom()["previous"]["digest"] == versions[2].digest
+    assert holder().digest == versions[1].digest
+    roll_back(dag_run_id="undo-2")
+    assert holder().digest == versions[0].digest
+    first = roll_back(dag_run_id="undo-3")
+    assert isinstance(first.error, WandbPromotionRefusedError)
+    assert "version='v" in str(first.error)
+    named = roll_back(dag_run_id="undo-4", version="v2")
+    assert named.state == "success"
+    assert holder().digest == versions[2].digest
+
+
+def test_a_rollback_of_an_alias_that_nothing_holds_is_refused(hook: WandbHook, roll_back: Any) -> None:
+    finished = roll_back()
+    assert isinstance(finished.error, WandbPromotionRefusedError)
+    assert "Nothing holds" in str(finished.error)
+
+
+def test_a_rolled_back_version_can_be_promoted_again(
+    judged: Any, promote: Any, roll_back: Any, holder: Any
+) -> None:
+    first, first_verdict = judged("a")
+    promote(first_verdict)
+    second, verdict = judged("b")
+    promote(verdict, dag_run_id="run-2")
+    roll_back()
+    finished = promote(verdict, dag_run_id="run-3")
+    assert finished.xcom()["changed"] is True
+    assert finished.xcom()["previous"]["digest"] == first.digest
+    assert holder().digest == second.digest
+
+
+@pytest.mark.parametrize(
+    "names", [{"alias": "v3"}, {"collection": "a b"}, {"registry": ""}, {"alias": "a/b"}, {"alias": "a:b"}]
+)
+def test_a_name_that_w_and_b_refuses_is_found_when_the_dag_is_parsed(names: dict[str, str]) -> None:
+    with DAG("weekly", schedule=None), pytest.raises(WandbInvalidNameError):
+        WandbPromoteOperator(
+            task_id="promote",
+            verdict={},
+            **{"registry": "model", "collection": "search", "alias": "production", **names},
+        )
+
+
+def sound_verdict() -> dict[str, Any]:
+    return evaluate(
+        [MetricRule(metric="m", minimum=0)],
+        {"m": 1},
+        candidate=ArtifactRef("local", "p", "encoder", "v0", "d" * 32, "model"),
+        run=RunRef("local", "p", "run1"),
+        evaluated_at=datetime(2026, 3, 1, tzinfo=UTC),
+    ).to_json()

@@ -1,0 +1,44 @@
+"""The fields of a W&B connection. Imports nothing, because Airflow reads it while it is itself being imported."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["CONN_TYPE", "EXTRA_FIELDS"]
+
+CONN_TYPE = "wandb"
+
+EXTRA_FIELDS: Mapping[str, Mapping[str, Any]] = {
+    "entity": {
+        "label": "Entity",
+        "type": "string",
+        "description": "Team or user that owns the runs. Empty: the default entity of the key.",
+    },
+    "project": {
+        "label": "Project",
+        "type": "string",
+        "description": "Project for runs whose task and pipeline name none.",
+    },
+    "organization": {
+        "label": "Registry organization",
+        "type": "string",
+        "description": "Organization whose registry is used. Empty: the one of the entity.",
+    },
+    "app_url": {
+        "label": "App URL",
+        "type": "string",
+        "description": "Where people open W&B, when it differs from the API host.",
+    },
+    "timeout": {
+        "label": "Timeout (seconds)",
+        "type": "number",
+        "description": "Longest wait for one answer of W&B. Default 30.",
+    },
+    "allow_project_creation": {
+        "label": "Allow project creation",
+        "type": "boolean",
+        "description": "When false, a run in a project that does not exist fails instead of creating it.",
+    },
+}
+"""Field name in the connection's extra to how the connection form shows it."""

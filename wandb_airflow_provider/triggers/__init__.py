@@ -1,0 +1,3 @@
+"""Triggers: what waits for W&B in the triggerer."""
+
+from __future__ import annotations
