@@ -19,6 +19,9 @@ STAMP := $(VENV)/.installed
 FAST_TESTS := $(filter-out tests/system/,$(sort $(dir $(wildcard tests/*/.))))
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header
 
+# Airflow and its dependencies take seconds to compile; without the compiled files, every process pays that again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help env demo test lint format types contracts unit system pytest lock clean
 

@@ -119,6 +119,9 @@ class MetricRule:
     def _wrong(self, what: str) -> WandbConfigurationError:
         return WandbConfigurationError(f"The rule on metric {self.metric!r} is wrong: {what}.")
 
+    def __str__(self) -> str:
+        return f"{self.metric} {self.threshold}"
+
     @property
     def needs_baseline(self) -> bool:
         """Whether the rule compares with a baseline."""

@@ -35,6 +35,9 @@ def get_provider_info() -> dict[str, Any]:
                 },
             }
         ],
+        "asset-uris": [
+            {"schemes": ["wandb"], "handler": "wandb_airflow_provider.assets.sanitize_uri"},
+        ],
         "task-decorators": [
             {"name": "wandb", "class-name": "wandb_airflow_provider.decorators.wandb.wandb_task"},
         ],

@@ -189,6 +189,11 @@ def translate_errors(action: str, connection: object) -> Iterator[None]:
 
 def _translated(error: Exception, action: str, connection: object) -> WandbError:
     cause = getattr(error, "exc", None) or error
+    wrong_key = _is_authentication_error(error)
+    if wrong_key and error.__context__ is not None:
+        # The client calls any failure of its first request a wrong key, an outage too; the request's own error tells.
+        cause = error.__context__
+        wrong_key = _http_status(cause) in (401, 403)
     status = _http_status(cause)
     message = f"Could not {action} through {connection}: {_first_line(error)}"
     text = str(error).lower()
@@ -199,12 +204,7 @@ def _translated(error: Exception, action: str, connection: object) -> WandbError
             f"{message}. W&B never allows the id of a deleted run again. Clear the task with a new try, which gets a "
             "new id, or start a new DAG run."
         )
-    if (
-        status == 401
-        or _is_authentication_error(error)
-        or "not logged in" in text
-        or "invalid api key" in text
-    ):
+    if status == 401 or wrong_key or "not logged in" in text or "invalid api key" in text:
         return WandbAuthenticationError(
             f"{message}. Check that the connection's password is a valid W&B API key."
         )

@@ -25,7 +25,7 @@ from retrieval.docstrings import (
 SPLITS = ("train", "validation", "golden")
 MIN_QUERY_WORDS = 4
 MIN_PASSAGE_WORDS = 12
-_SPLIT_SHARES = {"golden": 0.25, "validation": 0.10}
+_SPLIT_SHARES = {"golden": 0.20, "validation": 0.12}
 _SHINGLE_WORDS = 8
 
 

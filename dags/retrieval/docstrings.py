@@ -60,8 +60,8 @@ def module_files(stdlib: Path) -> dict[str, list[tuple[str, Path]]]:
     """
     Return ``{group: [(module, file), ...]}`` for every source file under ``stdlib``, in a fixed order.
 
-    A group is a top-level module or package. An accelerator's Python twin (``_pydecimal``, ``_pyio``) belongs to
-    the group it mirrors, so that the same documentation cannot land in two splits.
+    A group is one module, together with the Python twin of an accelerated one (``_pydecimal`` and ``decimal``),
+    so that the same documentation cannot land in two splits.
     """
     groups: dict[str, list[tuple[str, Path]]] = {}
     for path in sorted(stdlib.rglob("*.py"), key=lambda file: file.relative_to(stdlib).parts):
@@ -70,8 +70,8 @@ def module_files(stdlib: Path) -> dict[str, list[tuple[str, Path]]]:
             continue
         names = parts[:-1] if parts[-1] == "__init__" else parts
         if names:
-            group = re.sub(r"^_(?:py)?", "", names[0]) or names[0]
-            groups.setdefault(group, []).append((".".join(names), path))
+            top = re.sub(r"^_(?:py)?", "", names[0]) or names[0]
+            groups.setdefault(".".join((top, *names[1:])), []).append((".".join(names), path))
     return dict(sorted(groups.items()))
 
 

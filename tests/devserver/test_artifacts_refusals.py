@@ -11,7 +11,7 @@ import pytest
 import wandb
 from wandb.errors import CommError
 
-from wandb_airflow_provider.devserver import DevServer
+from wandb_airflow_provider.devserver import DevServer, auth
 
 OpenRun = Callable[..., wandb.Run]
 FreshApi = Callable[..., wandb.Api]
@@ -228,8 +228,11 @@ def test_read_only_key_reads_but_changes_nothing(
     seen.description = "changed"
     with pytest.raises(CommError, match="the API key of user 'reader' is read-only"):
         seen.save()
-    with pytest.raises(CommError, match="You do not have permission to add the following alias"):
-        seen._add_aliases({"mine"}, target=_path(seen))
+    seen = fresh_api(read_only_key).artifact(f"local/{project}/things:v0")
+    seen.aliases.append("mine")
+    with pytest.raises(CommError, match="the API key of user 'reader' is read-only"):
+        seen.save()
+    assert fresh_api().artifact(f"local/{project}/things:v0").aliases == ["latest"]
     with pytest.raises(CommError, match="the API key of user 'reader' is read-only"):
         seen.link("wandb-registry-dataset/read-only")
     with pytest.raises(CommError, match="the API key of user 'reader' is read-only"):
@@ -242,8 +245,6 @@ def test_read_only_key_reads_but_changes_nothing(
 def test_key_of_another_team_does_not_see_the_artifact(
     open_run: OpenRun, fresh_api: FreshApi, draft: Draft, project: str, server: DevServer, graphql: GraphQL
 ) -> None:
-    from wandb_airflow_provider.devserver import auth
-
     key = "s" * 40
     with server.backend.store.write() as conn:
         auth.add_account(
@@ -261,11 +262,3 @@ def test_key_of_another_team_does_not_see_the_artifact(
     assert httpx.get(url).status_code == 401
     assert httpx.get(url, auth=("api", server.api_key)).content == b"x"
     assert httpx.get(f"{server.url}/artifacts/local/{md5}", auth=("api", server.api_key)).content == b"x"
-
-
-def _path(artifact: wandb.Artifact) -> Any:
-    from wandb.sdk.artifacts._validators import FullArtifactPath
-
-    return FullArtifactPath(
-        prefix=artifact.entity, project=artifact.project, name=artifact.name.split(":")[0]
-    )

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import httpx
@@ -95,8 +96,6 @@ def test_changed_or_expired_storage_url_is_refused(
         .json()["error"]
         .startswith("this storage URL is for a download")
     )
-    from datetime import timedelta
-
     backend = server.backend
     with pytest.raises(Exception, match="has expired"):
         backend.signer.verify_download(token, backend.now() + timedelta(hours=2))

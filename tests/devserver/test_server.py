@@ -103,6 +103,13 @@ def test_restart_on_the_same_data_keeps_runs_history_files_and_links(
         assert again.name != run.name
 
 
+def test_data_of_another_version_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    with DevServer(tmp_path / "data") as server:
+        server.backend.store.set_meta("schema", "older")
+    with pytest.raises(DevServerError, match="written by another version of the dev server"):
+        DevServer(tmp_path / "data").start()
+
+
 def test_acknowledged_data_survives_sigkill(tmp_path: Path) -> None:
     script = (
         "import sys, threading\n"

@@ -48,6 +48,47 @@ def connect(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     return connect
 
 
+@pytest.fixture
+def hook(server: Any, connect: Callable[..., None], unique: str) -> Iterator[Any]:
+    """A hook for the dev server and a project of the test's own; operators find the same connection."""
+    from wandb_airflow_provider import sdk
+    from wandb_airflow_provider.hooks.wandb import WandbHook
+
+    connect(server, extra={"project": unique})
+    yield WandbHook()
+    sdk.release()
+
+
+@pytest.fixture
+def log_run(server: Any, hook: Any, unique: str, tmp_path: Path) -> Callable[..., Any]:
+    """``log_run(metrics, content)`` logs a finished run, and a version of ``encoder`` when it has content."""
+    import wandb
+
+    from wandb_airflow_provider.identity import RunRef
+
+    numbers = iter(range(100))
+
+    def log(metrics: dict[str, Any], content: str | None = None, *, exit_code: int = 0) -> tuple[Any, Any]:
+        folder = tmp_path / f"run-{next(numbers)}"
+        folder.mkdir()
+        settings = wandb.Settings(
+            base_url=server.url, api_key=server.api_key, console="off", silent=True, disable_git=True
+        )
+        run = wandb.init(entity="local", project=unique, dir=folder, settings=settings, reinit="create_new")
+        run.log(metrics)
+        path = None
+        if content is not None:
+            (folder / "weights.txt").write_text(content)
+            artifact = wandb.Artifact("encoder", type="model")
+            artifact.add_file(str(folder / "weights.txt"))
+            path = run.log_artifact(artifact).wait().qualified_name
+        ref = RunRef(run.entity, run.project, run.id, url=run.url)
+        run.finish(exit_code=exit_code)
+        return ref, hook.get_artifact(path) if path else None
+
+    return log
+
+
 @dataclass
 class Supervisor:
     """What a task tells and asks its supervisor, kept in memory."""

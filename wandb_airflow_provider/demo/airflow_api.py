@@ -4,123 +4,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
 import httpx
 
+from wandb_airflow_provider.demo.airflow_records import (
+    WAITING_FOR_PERSON,
+    DagRun,
+    PendingApproval,
+    TaskInstance,
+)
 from wandb_airflow_provider.demo.errors import DemoError
 
-__all__ = [
-    "WAITING_FOR_PERSON",
-    "AirflowApiError",
-    "AirflowClient",
-    "DagRun",
-    "PendingApproval",
-    "TaskInstance",
-]
+__all__ = ["AirflowApiError", "AirflowClient"]
 
 _PAGE = 100
-# Airflow 3.3 has a state for it; before that the task was deferred.
-WAITING_FOR_PERSON = frozenset({"awaiting_input", "deferred"})
-FINISHED_RUN_STATES = frozenset({"success", "failed"})
 
 
 class AirflowApiError(DemoError):
     """Airflow's API refused a request, or did not answer."""
-
-
-@dataclass(frozen=True)
-class DagRun:
-    """One DAG run as the API reports it."""
-
-    dag_id: str
-    dag_run_id: str
-    state: str
-    run_type: str
-    logical_date: datetime | None
-    start_date: datetime | None
-    end_date: datetime | None
-    conf: Mapping[str, Any]
-
-    @property
-    def finished(self) -> bool:
-        """Whether the run has ended, well or not."""
-        return self.state in FINISHED_RUN_STATES
-
-    @property
-    def duration(self) -> float | None:
-        """Seconds from start to end, or None before the end."""
-        if self.start_date is None or self.end_date is None:
-            return None
-        return (self.end_date - self.start_date).total_seconds()
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> DagRun:
-        """Read one entry of the API's answer."""
-        return cls(
-            dag_id=value["dag_id"],
-            dag_run_id=value["dag_run_id"],
-            state=value["state"],
-            run_type=value["run_type"],
-            logical_date=_moment(value["logical_date"]),
-            start_date=_moment(value["start_date"]),
-            end_date=_moment(value["end_date"]),
-            conf=value.get("conf") or {},
-        )
-
-
-@dataclass(frozen=True)
-class TaskInstance:
-    """
-    One task instance as the API reports it.
-
-    :param map_index: -1 for a task that is not mapped.
-    :param state: Airflow's word, or ``none`` before the scheduler has looked at it.
-    :param duration: Seconds of the latest try, or None before its end.
-    """
-
-    dag_id: str
-    dag_run_id: str
-    task_id: str
-    map_index: int
-    state: str
-    try_number: int
-    duration: float | None
-    start_date: datetime | None
-    end_date: datetime | None
-
-    @property
-    def label(self) -> str:
-        """``train`` or ``train[3]``."""
-        return self.task_id if self.map_index < 0 else f"{self.task_id}[{self.map_index}]"
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> TaskInstance:
-        """Read one entry of the API's answer."""
-        return cls(
-            dag_id=value["dag_id"],
-            dag_run_id=value["dag_run_id"],
-            task_id=value["task_id"],
-            map_index=value["map_index"],
-            state=value["state"] or "none",
-            try_number=value["try_number"],
-            duration=value["duration"],
-            start_date=_moment(value["start_date"]),
-            end_date=_moment(value["end_date"]),
-        )
-
-
-@dataclass(frozen=True)
-class PendingApproval:
-    """A task that waits for a person: what is asked, and the answers allowed."""
-
-    task: TaskInstance
-    subject: str
-    body: str
-    options: tuple[str, ...]
 
 
 class AirflowClient:
@@ -154,8 +58,7 @@ class AirflowClient:
     def warm_up(self) -> bool:
         """Have the server build what it builds on the first request of a task; say whether it did."""
         try:
-            # Without this client's token, which is for the other API.
-            return httpx.get(f"{self.base_url}/execution/health", timeout=60.0, trust_env=False).is_success
+            return self._http.get("/execution/health", timeout=60.0).is_success
         except httpx.TransportError:
             return False
 
@@ -166,11 +69,7 @@ class AirflowClient:
         :param options: Passed to httpx: ``params``, ``json``, ``headers``.
         """
         answer = self._send(method, path, **options)
-        if answer.status_code >= 400:
-            raise AirflowApiError(
-                f"Airflow at {self.base_url} refused {method} {path} with HTTP {answer.status_code}: "
-                f"{_detail(answer)}"
-            )
+        self._accept(answer, method, path)
         return answer.json() if answer.content else None
 
     def find(self, path: str, **params: Any) -> Any | None:
@@ -178,10 +77,7 @@ class AirflowClient:
         answer = self._send("GET", path, params=params)
         if answer.status_code == 404:
             return None
-        if answer.status_code >= 400:
-            raise AirflowApiError(
-                f"Airflow at {self.base_url} refused GET {path} with HTTP {answer.status_code}: {_detail(answer)}"
-            )
+        self._accept(answer, "GET", path)
         return answer.json()
 
     # DAGs
@@ -204,7 +100,11 @@ class AirflowClient:
         Airflow starts the watchers of a DAG's assets only when it parses the file of a DAG that is not paused.
         """
         details = self.request("PATCH", f"/dags/{_part(dag_id)}", json={"is_paused": False})
-        self.request("PUT", f"/parseDagFile/{details['file_token']}")
+        path = f"/parseDagFile/{details['file_token']}"
+        answer = self._send("PUT", path)
+        # 409: the same file waits already to be parsed, for another DAG in it.
+        if answer.status_code != 409:
+            self._accept(answer, "PUT", path)
 
     def scheduled_on(self, dag_id: str) -> list[str]:
         """Return the URIs of the assets in the schedule of a DAG."""
@@ -351,6 +251,12 @@ class AirflowClient:
             if not entries or offset >= answer["total_entries"]:
                 return
 
+    def _accept(self, answer: httpx.Response, method: str, path: str) -> None:
+        if answer.status_code >= 400:
+            raise AirflowApiError(
+                f"Airflow at {self.base_url} refused {method} {path} with HTTP {answer.status_code}: {_detail(answer)}"
+            )
+
     def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
         try:
             if not self._authorized:
@@ -381,13 +287,6 @@ def _log_lines(entry: Any) -> Iterator[str]:
         for frame in error.get("frames", []):
             yield f"  {frame['filename']}:{frame['lineno']} in {frame['name']}"
         yield f"{error.get('exc_type')}: {error.get('exc_value')}"
-
-
-def _moment(text: str | None) -> datetime | None:
-    if text is None:
-        return None
-    moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _part(text: str) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import secrets
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -11,18 +9,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from cryptography.fernet import Fernet
-
-from wandb_airflow_provider.demo.airflow_api import AirflowClient, DagRun, TaskInstance
+from wandb_airflow_provider.demo.airflow_api import AirflowClient
+from wandb_airflow_provider.demo.airflow_records import DagRun, TaskInstance
+from wandb_airflow_provider.demo.airflow_settings import airflow_environment
 from wandb_airflow_provider.demo.errors import DemoError
 from wandb_airflow_provider.demo.polling import wait_for
 from wandb_airflow_provider.demo.ports import LOOPBACK, claim_port
-from wandb_airflow_provider.demo.processes import (
-    ManagedProcess,
-    ProcessGroup,
-    inherited_environment,
-    run_to_end,
-)
+from wandb_airflow_provider.demo.processes import ManagedProcess, ProcessGroup, run_to_end
 from wandb_airflow_provider.demo.wandb_connection import WandbConnectionSettings
 
 __all__ = ["AirflowCluster"]
@@ -247,12 +240,10 @@ class AirflowCluster:
 
     def environment(self) -> dict[str, str]:
         """Return the complete environment of the processes."""
-        env = inherited_environment()
-        env.update(self._settings())
+        env = airflow_environment(self.home, self.dags_folder, self.url, parallelism=self._parallelism)
         for conn_id, connection in self._connections.items():
             env[f"AIRFLOW_CONN_{conn_id.upper()}"] = connection.to_json()
-        env.update(self._environment)
-        return env
+        return {**env, **self._environment}
 
     def _start_component(self, name: str, env: Mapping[str, str]) -> None:
         self._processes.add(
@@ -264,67 +255,6 @@ class AirflowCluster:
                 cwd=self.home,
             )
         )
-
-    def _settings(self) -> dict[str, str]:
-        secret = self._secrets()
-        options: dict[tuple[str, str], str] = {
-            ("core", "dags_folder"): str(self.dags_folder),
-            ("core", "plugins_folder"): str(self.home / "plugins"),
-            ("core", "load_examples"): "False",
-            ("core", "executor"): "LocalExecutor",
-            ("core", "parallelism"): str(self._parallelism),
-            ("core", "fernet_key"): secret["fernet_key"],
-            ("core", "execution_api_server_url"): f"{self.url}/execution/",
-            ("core", "simple_auth_manager_all_admins"): "True",
-            ("core", "min_serialized_dag_update_interval"): "1",
-            ("api", "base_url"): self.url,
-            ("api", "port"): str(self.port),
-            ("api", "secret_key"): secret["secret_key"],
-            ("api_auth", "jwt_secret"): secret["jwt_secret"],
-            # The processes would refuse to start beside the one that creates the database.
-            ("database", "check_migrations"): "False",
-            ("database", "sql_alchemy_conn"): f"sqlite:///{self.home / 'airflow.db'}",
-            ("scheduler", "scheduler_idle_sleep_time"): "0.2",
-            ("scheduler", "scheduler_heartbeat_sec"): "1",
-            ("scheduler", "trigger_timeout_check_interval"): "2",
-            ("triggerer", "job_heartbeat_sec"): "2",
-            ("dag_processor", "min_file_process_interval"): "30",
-            ("dag_processor", "bundle_refresh_check_interval"): "1",
-            ("dag_processor", "refresh_interval"): "5",
-            ("logging", "colored_console_log"): "False",
-            ("usage_data_collection", "enabled"): "False",
-        }
-        env = {
-            f"AIRFLOW__{section.upper()}__{key.upper()}": value for (section, key), value in options.items()
-        }
-        env["AIRFLOW_HOME"] = str(self.home)
-        # W&B's own files stay in the folder too, and no account of the person at the keyboard is used.
-        env["WANDB_CACHE_DIR"] = str(self.home / "wandb" / "cache")
-        env["WANDB_CONFIG_DIR"] = str(self.home / "wandb" / "config")
-        env["WANDB_DATA_DIR"] = str(self.home / "wandb" / "data")
-        env["WANDB_DIR"] = str(self.home / "wandb" / "runs")
-        env["NETRC"] = str(self.home / "wandb" / "netrc")
-        for name in ("WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "WANDB_DATA_DIR", "WANDB_DIR"):
-            Path(env[name]).mkdir(parents=True, exist_ok=True)
-        return env
-
-    def _secrets(self) -> dict[str, str]:
-        """Return the keys of this home, made on first use: a resumed database can be read only with its own."""
-        path = self.home / "secrets.json"
-        if not path.exists():
-            path.touch(mode=0o600)
-            path.write_text(
-                json.dumps(
-                    {
-                        "fernet_key": Fernet.generate_key().decode(),
-                        "secret_key": secrets.token_urlsafe(32),
-                        "jwt_secret": secrets.token_urlsafe(48),
-                    }
-                ),
-                encoding="utf-8",
-            )
-        keys: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
-        return keys
 
     def _healthy(self) -> bool | None:
         # The first request that a task makes costs seconds, which are better spent while others still start.

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import FrameType
 
 from wandb_airflow_provider.demo.airflow_process import AirflowCluster
+from wandb_airflow_provider.demo.dag_run_watch import DagRunWatch
 from wandb_airflow_provider.demo.devserver_process import DevServerProcess
 from wandb_airflow_provider.demo.errors import DemoError
 from wandb_airflow_provider.demo.ledger import Ledger
@@ -35,13 +36,12 @@ def main(argv: list[str] | None = None) -> int:
 
     :return: 0 when the weekly DAG ran to its end, the alias moved and the downstream DAG ran; 130 after Ctrl-C.
     """
-    options = _parser().parse_args(argv)
-    signal.signal(signal.SIGTERM, _interrupt)
-    signal.signal(signal.SIGHUP, _interrupt)
+    options = _options(argv)
     try:
-        _require_distributions()
-        with _own_folder(options.folder.resolve(), resume=options.resume) as folder:
-            return _run(folder, options)
+        with _interruptible():
+            _require_distributions()
+            with _own_folder(options.folder.resolve(), resume=options.resume) as folder:
+                return _run(folder, options)
     except KeyboardInterrupt:
         _say("\nStopped; every process that the demo started has ended.")
         return _INTERRUPTED
@@ -72,9 +72,9 @@ def _run(folder: Path, options: argparse.Namespace) -> int:
         demo = WeeklyDemo(
             cluster,
             Ledger(connection, folder / "ledger"),
-            scenario=Scenario(run_timeout=options.timeout),
+            scenario=Scenario(),
+            watch=DagRunWatch(cluster, say=_say, interactive=options.interactive, timeout=options.timeout),
             say=_say,
-            interactive=options.interactive,
         )
         try:
             _weeks(demo, options)
@@ -155,6 +155,16 @@ def _default_dags_folder() -> Path:
     return checkout if (checkout / "weekly_retraining.py").exists() else package / "_example_dags"
 
 
+def _options(argv: list[str] | None) -> argparse.Namespace:
+    parser = _parser()
+    options = parser.parse_args(argv)
+    if options.degrade_last and options.runs < 2:
+        parser.error("--degrade-last needs --runs 2 or more: the gate compares with the run before")
+    if not options.dags_folder.is_dir():
+        parser.error(f"--dags-folder {options.dags_folder} is not a folder")
+    return options
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="wandb-airflow demo",
@@ -215,8 +225,23 @@ def _port(text: str) -> int:
     return port
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Treat a request to end, and a closed terminal, like Ctrl-C."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    # A shell starts background jobs with SIGINT ignored; who then sends it means it. With nohup, SIGHUP stays ignored.
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    previous = {number: signal.signal(number, interrupt) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def _say(line: str) -> None:

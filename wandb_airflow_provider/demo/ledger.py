@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from wandb_airflow_provider.demo.processes import inherited_environment, run_to_end
 from wandb_airflow_provider.demo.wandb_connection import WandbConnectionSettings
@@ -22,14 +22,18 @@ from wandb_airflow_provider.demo.wandb_connection import WandbConnectionSettings
 if TYPE_CHECKING:
     import wandb
 
-__all__ = ["AliasHolder", "Ledger", "LedgerRun", "RegistryAlias", "build_tree"]
+__all__ = ["AliasHolder", "Ledger", "LedgerRun", "WatchedAlias", "build_tree"]
 
 _READ_TIMEOUT = 120.0
 
 
 @dataclass(frozen=True)
-class RegistryAlias:
-    """An alias of a collection in a registry."""
+class WatchedAlias:
+    """
+    An alias of a registry collection, as an asset's URI names it.
+
+    The package's own address type is not used: it would load Airflow, and create a home for it in the user's own.
+    """
 
     registry: str
     collection: str
@@ -39,15 +43,14 @@ class RegistryAlias:
         return f"{self.registry}/{self.collection}:{self.alias}"
 
     @classmethod
-    def from_uri(cls, uri: str) -> RegistryAlias | None:
-        """Read an asset URI ``wandb://registry/collection?alias=…``; None for any other."""
+    def from_uri(cls, uri: str) -> WatchedAlias | None:
+        """Read ``wandb://registry/<registry>/<collection>?alias=<alias>``; None for any other URI."""
         parts = urlsplit(uri)
-        collection = parts.path.strip("/").rpartition("/")[2]
-        alias = parse_qs(parts.query).get("alias")
-        if parts.scheme != "wandb" or not parts.netloc or not collection or not alias:
+        path = [unquote(part) for part in parts.path.strip("/").split("/")]
+        alias = parse_qs(parts.query).get("alias", [])
+        if (parts.scheme, parts.netloc) != ("wandb", "registry") or len(path) != 2 or len(alias) != 1:
             return None
-        registry = parts.path.strip("/").rpartition("/")[0] or parts.netloc
-        return cls(registry.removeprefix("wandb-registry-"), collection, alias[0])
+        return cls(path[0], path[1], alias[0])
 
 
 @dataclass(frozen=True)
@@ -96,12 +99,12 @@ class Ledger:
             **{f"WANDB_{kind}_DIR": str(folder / kind.lower()) for kind in ("CACHE", "CONFIG", "DATA")},
         }
 
-    def alias_holder(self, alias: RegistryAlias) -> AliasHolder | None:
+    def alias_holder(self, alias: WatchedAlias) -> AliasHolder | None:
         """Return who holds the alias now, or None."""
         return self.read(alias, [])[0]
 
     def read(
-        self, alias: RegistryAlias, run_paths: Sequence[str]
+        self, alias: WatchedAlias, run_paths: Sequence[str]
     ) -> tuple[AliasHolder | None, list[dict[str, Any]]]:
         """
         Return who holds the alias now, and every run of the groups that the given runs are in, oldest first.

@@ -79,7 +79,9 @@ class ManagedProcess:
         :param timeout: Seconds.
         :raises subprocess.TimeoutExpired: it is still running.
         """
-        return self._process.wait(timeout)
+        code = self._process.wait(timeout)
+        self.request_stop()
+        return code
 
     def request_stop(self) -> None:
         """Ask it to end, without waiting."""
@@ -173,13 +175,13 @@ def run_to_end(
 
 def inherited_environment() -> dict[str, str]:
     """
-    Return this process's environment without what would steer Airflow or W&B.
+    Return this process's environment without what would steer Airflow or W&B, or slow Python down.
 
     A developer's own ``AIRFLOW__*`` or ``WANDB_*`` settings must not reach processes that have to behave
-    alike everywhere.
+    alike everywhere. ``PYTHONDONTWRITEBYTECODE`` would have each of them compile all of Airflow again.
     """
     return {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("AIRFLOW", "WANDB_", "_AIRFLOW", "PYTEST_"))
+        if not name.startswith(("AIRFLOW", "WANDB_", "_AIRFLOW", "PYTEST_", "PYTHONDONTWRITEBYTECODE"))
     }

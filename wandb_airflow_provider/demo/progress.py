@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from wandb_airflow_provider.demo.airflow_api import TaskInstance
+from wandb_airflow_provider.demo.airflow_records import TaskInstance
 
 __all__ = ["TaskProgress"]
 
@@ -17,7 +17,7 @@ _WORDS = {
     "failed": "FAILED",
     "skipped": "skipped",
     "upstream_failed": "not run: a task before it failed",
-    "up_for_retry": "failed, will be tried again",
+    "up_for_retry": "failed, to be tried again,",
     "up_for_reschedule": "waits",
     "deferred": "waits (deferred)",
     "awaiting_input": "waits for a person",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from wandb_airflow_provider.demo.airflow_api import DagRun
-from wandb_airflow_provider.demo.ledger import AliasHolder, LedgerRun, RegistryAlias
+from wandb_airflow_provider.demo.airflow_records import DagRun
+from wandb_airflow_provider.demo.ledger import AliasHolder, LedgerRun, WatchedAlias
 
 __all__ = ["render_alias", "render_dag_run", "render_tree", "render_verdict"]
 
@@ -33,7 +33,7 @@ def render_verdict(verdict: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def render_alias(alias: RegistryAlias, before: AliasHolder | None, after: AliasHolder | None) -> list[str]:
+def render_alias(alias: WatchedAlias, before: AliasHolder | None, after: AliasHolder | None) -> list[str]:
     """Return who held the alias before and after."""
     return [
         f"  {alias}",

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import binascii
+import importlib
 from collections.abc import Mapping
+from types import ModuleType
 from typing import Any
 
 from starlette.applications import Starlette
@@ -13,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from wandb_airflow_provider.devserver import filestream
+from wandb_airflow_provider.devserver import filestream, pages
 from wandb_airflow_provider.devserver.artifacts.routes import routes as artifact_routes
 from wandb_airflow_provider.devserver.auth import find_account
 from wandb_airflow_provider.devserver.backend import Backend
@@ -24,7 +26,6 @@ from wandb_airflow_provider.devserver.endpoint import (
     error_response,
     request_context,
 )
-from wandb_airflow_provider.devserver.graphql import executor
 from wandb_airflow_provider.devserver.graphql.registry import GraphQLError
 from wandb_airflow_provider.devserver.http_body import parse_object, read_body
 from wandb_airflow_provider.devserver.resolvers import load_resolvers
@@ -37,10 +38,24 @@ def create_app(backend: Backend) -> Starlette:
     """Return the ASGI application of one server."""
     load_resolvers()
     app = Starlette(
-        routes=[*CORE_ROUTES, *artifact_routes], exception_handlers={404: _unknown_path, 405: _unknown_path}
+        routes=[*CORE_ROUTES, *artifact_routes, *pages.routes],
+        exception_handlers={404: _unknown_path, 405: _unknown_path},
     )
     app.state.backend = backend
     return app
+
+
+def _load_executor() -> ModuleType:
+    return importlib.import_module("wandb_airflow_provider.devserver.graphql.executor")
+
+
+async def warm_up() -> None:
+    """
+    Import what the first request would otherwise wait for: what parses and runs documents, and worker threads.
+
+    It takes half a second, which is spent after the server listens rather than before.
+    """
+    await run_in_threadpool(_load_executor)
 
 
 async def _graphql(request: Request) -> Response:
@@ -56,8 +71,10 @@ async def _graphql(request: Request) -> Response:
 def _execute(request: Request, source: str, variables: Mapping[str, Any], name: str | None) -> dict[str, Any]:
     request.state.operation = name or ""
     ctx = request_context(request)
+    executor = _load_executor()
     request.state.operation = name or executor.operation_name(source) or ""
-    return executor.execute(ctx, source, variables, name, backend_of(request).unknown)
+    data: dict[str, Any] = executor.execute(ctx, source, variables, name, backend_of(request).unknown)
+    return data
 
 
 async def _file_stream(request: Request) -> Response:
@@ -132,6 +149,8 @@ async def _ready(request: Request) -> Response:
 
 
 async def _unknown_path(request: Request, error: Exception) -> Response:
+    if pages.is_for_people(request, error):
+        return pages.not_found(request, error)
     message = f"the dev server does not know {request.method} {request.url.path}."
     backend_of(request).unknown.count_operation(f"{request.method} {request.url.path}")
     backend_of(request).requests.add(request.method, request.url.path, 404, error=message)

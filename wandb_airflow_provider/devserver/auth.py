@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from wandb_airflow_provider.devserver.graphql.registry import GraphQLError
-from wandb_airflow_provider.devserver.ids import global_id
+from wandb_airflow_provider.devserver.ids import numbered_id
 from wandb_airflow_provider.devserver.store import Store, register_schema, register_seed
 
 DEFAULT_API_KEY = "devserver00000000000000000000000000local"  # the SDK accepts exactly 40 characters
@@ -104,7 +104,7 @@ def add_entity(conn: sqlite3.Connection, name: str, kind: str, now: str) -> None
     """Create a team, user or organisation entity of the default organisation, unless it exists."""
     conn.execute(
         "INSERT OR IGNORE INTO entities VALUES (?, ?, ?, ?, ?)",
-        (global_id("Entity", name), name, kind, DEFAULT_ORGANIZATION, now),
+        (numbered_id("Entity", name), name, kind, DEFAULT_ORGANIZATION, now),
     )
 
 
@@ -122,7 +122,7 @@ def add_account(
         add_entity(conn, team, "team", now)
     conn.execute(
         "INSERT OR IGNORE INTO accounts VALUES (?, ?, ?, ?, ?)",
-        (username, global_id("User", username), f"{username}@example.com", (*teams, username)[0], role),
+        (username, numbered_id("User", username), f"{username}@example.com", (*teams, username)[0], role),
     )
     for team in teams:
         add_member(conn, username, team, now)

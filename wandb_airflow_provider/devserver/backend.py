@@ -14,8 +14,8 @@ from typing import Any
 from wandb_airflow_provider.devserver import auth
 from wandb_airflow_provider.devserver.auth import Account
 from wandb_airflow_provider.devserver.blobs import BlobStore
-from wandb_airflow_provider.devserver.graphql.executor import UnknownNames
 from wandb_airflow_provider.devserver.graphql.registry import RequestContext
+from wandb_airflow_provider.devserver.graphql.unknown import UnknownNames
 from wandb_airflow_provider.devserver.ids import IdSource
 from wandb_airflow_provider.devserver.store import Store
 from wandb_airflow_provider.devserver.uploads import UrlSigner

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import random
 import string
 import threading
@@ -47,6 +48,12 @@ class IdSource:
 def global_id(type_name: str, *parts: object) -> str:
     """Return the base64 global id ``Type:part:part``."""
     return base64.b64encode(":".join([type_name, *map(str, parts)]).encode()).decode()
+
+
+def numbered_id(type_name: str, name: str) -> str:
+    """Return the global id ``Type:number`` that stands for a name, as clients expect of users and teams."""
+    number = int.from_bytes(hashlib.sha256(name.encode()).digest()[:6], "big")
+    return global_id(type_name, number)
 
 
 def decode_global_id(value: str) -> list[str] | None:

@@ -15,10 +15,11 @@ from types import TracebackType
 import uvicorn
 
 from wandb_airflow_provider.devserver import auth
-from wandb_airflow_provider.devserver.app import create_app
+from wandb_airflow_provider.devserver.app import create_app, warm_up
 from wandb_airflow_provider.devserver.auth import DEFAULT_API_KEY
 from wandb_airflow_provider.devserver.backend import Backend, RecordedRequest
 from wandb_airflow_provider.devserver.resolvers import load_resolvers
+from wandb_airflow_provider.devserver.store import StoreVersionError
 
 _START_SECONDS = 30.0
 _STOP_SECONDS = 10.0
@@ -65,10 +66,9 @@ class DevServer:
         self._temporary = data_dir is None
         self.data_dir = Path(tempfile.mkdtemp(prefix="wandb-devserver-") if data_dir is None else data_dir)
         self._host, self._port = host, port
-        self._options = {"teams": tuple(teams), "seed": seed, "now": now}
         self._teams, self._seed, self._now = tuple(teams), seed, now
         self._backend: Backend | None = None
-        self._server: uvicorn.Server | None = None
+        self._server: _Server | None = None
         self._thread: threading.Thread | None = None
 
     @property
@@ -110,16 +110,18 @@ class DevServer:
                 timeout_graceful_shutdown=2,
                 timeout_keep_alive=75,
             )
-            self._server = uvicorn.Server(config)
+            self._server = _Server(config)
+        except StoreVersionError as error:
+            listener.close()
+            raise DevServerError(str(error)) from error
         except BaseException:
             listener.close()
             raise
-        started = threading.Event()
         self._thread = threading.Thread(
-            target=self._serve, args=(self._server, listener, started), name="wandb-devserver", daemon=True
+            target=self._serve, args=(self._server, listener), name="wandb-devserver", daemon=True
         )
         self._thread.start()
-        if not started.wait(_START_SECONDS) or not self._thread.is_alive():
+        if not self._server.ready.wait(_START_SECONDS) or not self._thread.is_alive():
             self.stop()
             raise DevServerError(
                 f"the dev server did not answer at {self.url} within {_START_SECONDS:g} seconds"
@@ -202,20 +204,23 @@ class DevServer:
         return listener
 
     @staticmethod
-    def _serve(server: uvicorn.Server, listener: socket.socket, started: threading.Event) -> None:
-        async def serve() -> None:
-            asyncio.get_running_loop().call_later(0.0, _poll_started, server, started)
-            await server.serve(sockets=[listener])
-
+    def _serve(server: _Server, listener: socket.socket) -> None:
         try:
             with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
-                runner.run(serve())
+                runner.run(server.serve(sockets=[listener]))
         finally:
-            started.set()
+            server.ready.set()
 
 
-def _poll_started(server: uvicorn.Server, started: threading.Event) -> None:
-    if server.started:
-        started.set()
-    else:
-        asyncio.get_running_loop().call_later(0.002, _poll_started, server, started)
+class _Server(uvicorn.Server):
+    """Says when requests are answered, and imports the rest from then on."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.ready = threading.Event()
+        self._warm_up: asyncio.Task[None] | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.ready.set()
+        self._warm_up = asyncio.create_task(warm_up())

@@ -1,5 +1,5 @@
 """
-The database: SQLite in WAL mode, one connection per thread, one writer at a time.
+The database: SQLite in WAL mode, one connection per request under way, one writer at a time.
 
 Modules contribute tables with :func:`register_schema` and first rows with :func:`register_seed` when they are
 imported; a :class:`Store` creates them when it opens. An acknowledged write survives the death of the process.
@@ -7,6 +7,7 @@ imported; a :class:`Store` creates them when it opens. An acknowledged write sur
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sqlite3
 import threading
@@ -46,6 +47,10 @@ def register_function(name: str, arguments: int, function: Callable[..., Any]) -
     FUNCTIONS.append((name, arguments, function))
 
 
+class StoreVersionError(RuntimeError):
+    """The database has tables of another version."""
+
+
 class Store:
     """
     All rows of one dev server.
@@ -57,27 +62,43 @@ class Store:
         self.path = path
         self._local = threading.local()
         self._write_lock = threading.RLock()
-        self._connections: list[sqlite3.Connection] = []
-        self._connections_lock = threading.Lock()
-        with self._write_lock:
-            connection = self._connect()
-            for schema in (_CORE_SCHEMA, *SCHEMAS):
+        self._idle: list[sqlite3.Connection] = []
+        with self.read() as connection:
+            connection.executescript(_CORE_SCHEMA)
+            self._check_schema()
+            for schema in SCHEMAS:
                 connection.executescript(schema)
 
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
-        """Yield this thread's connection; inside :meth:`write` it sees the changes not yet committed."""
-        yield self._connect()
+        """
+        Yield a connection that this thread has to itself until the end.
+
+        Nested calls in one thread get the same one, so that inside :meth:`write` they see its changes.
+        """
+        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if connection is not None:
+            yield connection
+            return
+        try:
+            connection = self._idle.pop()
+        except IndexError:
+            connection = self._connect()
+        self._local.connection = connection
+        try:
+            yield connection
+        finally:
+            self._local.connection = None
+            self._idle.append(connection)
 
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
         """
-        Yield this thread's connection inside a transaction: committed at the end, rolled back on an error.
+        Yield a connection inside a transaction: committed at the end, rolled back on an error.
 
         Nested calls in one thread join the outermost transaction.
         """
-        with self._write_lock:
-            connection = self._connect()
+        with self._write_lock, self.read() as connection:
             if connection.in_transaction:
                 yield connection
                 return
@@ -88,6 +109,15 @@ class Store:
                 connection.execute("ROLLBACK")
                 raise
             connection.execute("COMMIT")
+
+    def _check_schema(self) -> None:
+        current = hashlib.sha256("".join(sorted(SCHEMAS)).encode()).hexdigest()
+        if self.get_meta("schema") not in (None, current):
+            raise StoreVersionError(
+                f"the data in {str(self.path.parent)!r} was written by another version of the dev server. Delete that"
+                " folder, or choose another one."
+            )
+        self.set_meta("schema", current)
 
     def seed(self, now: str) -> None:
         """Put the first rows in."""
@@ -117,33 +147,23 @@ class Store:
             connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
 
     def close(self) -> None:
-        """Close every connection; the store cannot be used after this."""
-        with self._connections_lock:
-            for connection in self._connections:
-                connection.close()
-            self._connections.clear()
-        self._local = threading.local()
+        """Close the connections; call it when no request is under way."""
+        while self._idle:
+            self._idle.pop().close()
 
     def _connect(self) -> sqlite3.Connection:
-        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
-        if connection is None:
-            # Connections are closed from another thread when the server stops.
-            connection = sqlite3.connect(
-                self.path, isolation_level=None, check_same_thread=False, timeout=30.0
-            )
-            connection.row_factory = sqlite3.Row
-            for pragma in (
-                "journal_mode = WAL",
-                "synchronous = NORMAL",
-                "foreign_keys = ON",
-                "cache_size = -16000",
-            ):
-                connection.execute(f"PRAGMA {pragma}")
-            for name, arguments, function in FUNCTIONS:
-                connection.create_function(name, arguments, function, deterministic=True)
-            self._local.connection = connection
-            with self._connections_lock:
-                self._connections.append(connection)
+        # Whichever thread asks next uses a connection, but never two at a time.
+        connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=30.0)
+        connection.row_factory = sqlite3.Row
+        for pragma in (
+            "journal_mode = WAL",
+            "synchronous = NORMAL",
+            "foreign_keys = ON",
+            "cache_size = -16000",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+        for name, arguments, function in FUNCTIONS:
+            connection.create_function(name, arguments, function, deterministic=True)
         return connection
 
 

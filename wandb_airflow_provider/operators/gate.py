@@ -210,17 +210,15 @@ class WandbMetricGateOperator(WandbBaseOperator, SkipMixin):
         self.log.info("%s", verdict.summary)
         with self.hook.translate_errors(f"log the verdict to the W&B run {wandb_run.id!r}"):
             wandb_run.use_artifact(verdict.candidate.path)
-            wandb_run.config.update(  # type: ignore[no-untyped-call]
-                {
-                    "gate": {
-                        "rules": [rule.to_dict() for rule in self._parsed_rules],
-                        "evaluated_run": verdict.run.path,
-                        "candidate": verdict.candidate.path,
-                        "digest": verdict.digest,
-                        "baseline": verdict.baseline.path if verdict.baseline else None,
-                    }
-                }
-            )
+            settings = {
+                "rules": [rule.to_dict() for rule in self._parsed_rules],
+                "evaluated_run": verdict.run.path,
+                "candidate": verdict.candidate.path,
+                "digest": verdict.digest,
+                "baseline": verdict.baseline.path if verdict.baseline else None,
+            }
+            # A retry that resumes the run may judge by other rules.
+            wandb_run.config.update({"gate": settings}, allow_val_change=True)  # type: ignore[no-untyped-call]
             columns = ("metric", "threshold", "value", "baseline_value", "passed", "reason", "sentence")
             rows = [outcome.to_json() for outcome in verdict.outcomes]
             wandb_run.log(

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import difflib
 import logging
-import threading
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from functools import lru_cache
@@ -31,45 +29,11 @@ from graphql.language import (
 
 from wandb_airflow_provider.devserver.graphql import introspection, registry, values
 from wandb_airflow_provider.devserver.graphql.registry import GraphQLError, RequestContext
+from wandb_airflow_provider.devserver.graphql.unknown import UnknownNames
 
 _log = logging.getLogger(__name__)
 
 Selection = list[SelectionSetNode]
-
-
-class UnknownNames:
-    """Counts the fields that answered null because nothing here knows them, and the refused root fields."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._fields: Counter[str] = Counter()
-        self._operations: Counter[str] = Counter()
-
-    def count_field(self, name: str) -> None:
-        """Note one answer of null for ``Type.field``."""
-        with self._lock:
-            self._fields[name] += 1
-
-    def count_operation(self, name: str) -> None:
-        """Note one refused ``Operation.rootField``."""
-        with self._lock:
-            self._operations[name] += 1
-
-    def fields(self) -> dict[str, int]:
-        """Return how often each unknown ``Type.field`` was asked for."""
-        with self._lock:
-            return dict(self._fields)
-
-    def operations(self) -> dict[str, int]:
-        """Return how often each unknown ``Operation.rootField`` was refused."""
-        with self._lock:
-            return dict(self._operations)
-
-    def clear(self) -> None:
-        """Forget all counts."""
-        with self._lock:
-            self._fields.clear()
-            self._operations.clear()
 
 
 def execute(

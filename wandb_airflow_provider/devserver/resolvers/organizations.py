@@ -84,7 +84,7 @@ def entity_project(ctx: RequestContext, parent: Parent, args: Args) -> dict[str,
 @field("Entity", "projects")
 def entity_projects(ctx: RequestContext, parent: Parent, args: Args) -> dict[str, Any]:
     """List the projects of an entity; of an organisation, its registries that pass a filter."""
-    if parent["entityType"] != _ORGANIZATION:
+    if parent.get("entityType") != _ORGANIZATION:
         listed: dict[str, Any] = models(ctx, parent, {**args, "entityName": parent["name"]})
         return listed
     with ctx.store.read() as conn:

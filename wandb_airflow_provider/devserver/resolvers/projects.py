@@ -16,7 +16,7 @@ from wandb_airflow_provider.devserver.graphql.registry import (
     page_bounds,
     query,
 )
-from wandb_airflow_provider.devserver.ids import global_id
+from wandb_airflow_provider.devserver.ids import global_id, numbered_id
 from wandb_airflow_provider.devserver.store import register_schema
 
 _FORBIDDEN = "/\\#?%:"
@@ -108,7 +108,7 @@ def project_node(ctx: RequestContext, row: Mapping[str, Any] | sqlite3.Row) -> d
         "name": row["name"],
         "internalId": global_id("ProjectInternalId", row["internal_id"]),
         "entityName": entity,
-        "entity": {"__typename": "Entity", "id": global_id("Entity", entity), "name": entity},
+        "entity": {"__typename": "Entity", "id": numbered_id("Entity", entity), "name": entity},
         "description": row["description"],
         "access": row["access"],
         "createdAt": api_time(row["created_at"]),

@@ -1,0 +1,116 @@
+"""Media of a run: tables, HTML and images that were logged, found among its files."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from wandb_airflow_provider.devserver.backend import Backend
+from wandb_airflow_provider.devserver.pages.values import flat, is_number
+from wandb_airflow_provider.devserver.queries import FileRecord, RunRecord
+
+SHOWN_ROWS = 50
+_MOST_MEDIA = 20
+_LARGEST_TABLE_BYTES = 32_000_000
+_IMAGES = ("image/png", "image/jpeg", "image/gif", "image/webp")
+# The SDK puts W&B's own style sheet into the HTML it logs; these pages load nothing from elsewhere.
+_FOREIGN_STYLE = re.compile(
+    rb'<link rel="stylesheet" type="text/css" href="https?://[^"]*normalize\.css" ?/?>'
+)
+
+
+@dataclass(frozen=True)
+class Table:
+    """
+    The beginning of a logged table.
+
+    :param problem: Why it is not shown, or None.
+    """
+
+    title: str
+    file: FileRecord
+    columns: list[str]
+    rows: list[list[Any]]
+    row_count: int
+    problem: str | None = None
+
+    @property
+    def numeric(self) -> set[int]:
+        """The positions of the columns that hold nothing but numbers."""
+        return {
+            position
+            for position in range(len(self.columns))
+            if self.rows and all(len(row) > position and is_number(row[position]) for row in self.rows)
+        }
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """Yield the rows by column name."""
+        for row in self.rows:
+            yield dict(zip(self.columns, row, strict=False))
+
+
+@dataclass(frozen=True)
+class Media:
+    """A file to show, under the key that it was logged as."""
+
+    title: str
+    file: FileRecord
+
+
+def find_tables(backend: Backend, run: RunRecord, files: Sequence[FileRecord]) -> list[Table]:
+    """Return the tables of a run: those logged last, by key, then earlier ones by file name."""
+    found = _media(run, files, "media/table/", ".table.json")
+    return [_read_table(backend, item) for item in found[:_MOST_MEDIA]]
+
+
+def find_table(backend: Backend, run: RunRecord, files: Sequence[FileRecord], key: str) -> Table | None:
+    """Return the table that a run logged last under a key, or None."""
+    for item in _media(run, files, "media/table/", ".table.json"):
+        if item.title == key:
+            return _read_table(backend, item)
+    return None
+
+
+def find_html(run: RunRecord, files: Sequence[FileRecord]) -> list[Media]:
+    """Return the HTML that a run logged."""
+    return _media(run, files, "media/html/", ".html")[:_MOST_MEDIA]
+
+
+def find_images(run: RunRecord, files: Sequence[FileRecord]) -> list[Media]:
+    """Return the images that a run logged, of formats that cannot hold scripts."""
+    return [item for item in _media(run, files, "media/images/", "") if item.file.mimetype in _IMAGES][
+        :_MOST_MEDIA
+    ]
+
+
+def without_foreign_style(content: bytes) -> bytes:
+    """Return logged HTML without the reference to a style sheet elsewhere that the SDK adds."""
+    return _FOREIGN_STYLE.sub(b"", content, count=1)
+
+
+def _media(run: RunRecord, files: Sequence[FileRecord], folder: str, ending: str) -> list[Media]:
+    titles = {
+        value["path"]: key
+        for key, value in flat(run.summary)
+        if isinstance(value, Mapping) and isinstance(value.get("path"), str)
+    }
+    found = [file for file in files if file.name.startswith(folder) and file.name.endswith(ending)]
+    found.sort(key=lambda file: (file.name not in titles, file.name))
+    return [Media(titles.get(file.name, file.name.removeprefix(folder)), file) for file in found]
+
+
+def _read_table(backend: Backend, item: Media) -> Table:
+    if item.file.size > _LARGEST_TABLE_BYTES:
+        return Table(item.title, item.file, [], [], 0, "The table is too large to show here.")
+    try:
+        content = json.loads(backend.blobs.read(item.file.md5))
+        columns, rows = [str(name) for name in content["columns"]], content["data"]
+        shown = [list(row) for row in rows[:SHOWN_ROWS]]
+    except (ValueError, KeyError, TypeError) as error:
+        return Table(
+            item.title, item.file, [], [], 0, f"The file is not a table as the SDK writes it: {error}."
+        )
+    return Table(item.title, item.file, columns, shown, len(rows))

@@ -1,0 +1,54 @@
+"""The page of a registry, and of a version that was found there."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from wandb_airflow_provider.devserver.artifacts.queries import get_collection, list_collections
+from wandb_airflow_provider.devserver.backend import Backend
+from wandb_airflow_provider.devserver.endpoint import backend_of
+from wandb_airflow_provider.devserver.pages import addresses
+from wandb_airflow_provider.devserver.pages.artifact_page import show_version, version_rows
+from wandb_airflow_provider.devserver.pages.not_found import PageNotFoundError
+from wandb_airflow_provider.devserver.pages.templating import render
+from wandb_airflow_provider.devserver.queries import get_project
+
+
+def registry(request: Request) -> Response:
+    """Show a registry's collections, with who holds which alias; with ``selectionPath``, one version in one."""
+    organization, name = request.path_params["organization"], request.path_params["registry"]
+    return _show(request, organization, addresses.registry_project(name), f"registry {organization}/{name}")
+
+
+def model_registry(request: Request) -> Response:
+    """Show what ``run.link_model`` filled: the portfolios of an entity's project ``model-registry``, or one version."""
+    entity = request.path_params["entity"]
+    return _show(request, entity, addresses.MODEL_REGISTRY, f"model registry of {entity}")
+
+
+def _show(request: Request, entity: str, project: str, what: str) -> Response:
+    backend = backend_of(request)
+    selection = request.query_params.get("selectionPath")
+    if selection is not None:
+        return _show_selection(request, backend, selection)
+    record = get_project(backend, entity, project)
+    if record is None:
+        raise PageNotFoundError(f"There is no {what}.")
+    collections = list_collections(backend, entity, project)
+    return render(
+        request,
+        "registry.html",
+        project=record,
+        title=what[0].upper() + what[1:],
+        collections=[(collection, version_rows(backend, collection)) for collection in collections],
+    )
+
+
+def _show_selection(request: Request, backend: Backend, selection: str) -> Response:
+    entity, _, rest = selection.partition("/")
+    project, _, name = rest.partition("/")
+    collection = get_collection(backend, entity, project, name)
+    if collection is None:
+        raise PageNotFoundError(f"There is no collection {selection}.")
+    return show_version(request, collection, request.query_params.get("version"))
