@@ -13,8 +13,8 @@ __all__ = ["ArtifactRef", "split_artifact_path", "validate_alias", "validate_art
 
 MAX_ARTIFACT_NAME_LENGTH = 128
 MAX_METADATA_KEYS = 100
-_NAME = re.compile(r"^[a-zA-Z0-9_\-.]+$")
-_VERSION = re.compile(r"^v\d+$")
+_NAME = re.compile(r"[a-zA-Z0-9_\-.]+\Z")
+_VERSION = re.compile(r"v[0-9]+\Z")
 
 
 @dataclass(frozen=True)

@@ -132,7 +132,7 @@ def _host(conn: AirflowConnection) -> str | None:
         valid = (
             parts.scheme in ("http", "https") and bool(parts.hostname) and not (parts.query or parts.fragment)
         )
-        valid = valid and parts.username is None and parts.port != 0
+        valid = valid and parts.username is None and parts.port != 0 and not any(map(str.isspace, given))
     except ValueError:
         valid = False
     if not valid:

@@ -83,7 +83,9 @@ class _Collected:
     examples: list[Example] = field(default_factory=list)
     passages: list[Passage] = field(default_factory=list)
     dropped: dict[str, int] = field(
-        default_factory=lambda: dict.fromkeys(("too_short", "answer_in_query", "duplicate", "ambiguous_query"), 0)
+        default_factory=lambda: dict.fromkeys(
+            ("too_short", "answer_in_query", "duplicate", "ambiguous_query"), 0
+        )
     )
     seen_texts: set[str] = field(default_factory=set)
     shingle_group: dict[int, str] = field(default_factory=dict)
@@ -154,8 +156,8 @@ def _add(
     into: _Collected, docstring: Docstring, *, group: str, split: str, max_words: int, overlap: int
 ) -> None:
     summary, body = split_summary(scrub(docstring.text))
-    query = without_name(" ".join(summary.split()), docstring.qualname.rpartition(".")[2])
     words = body.split()
+    query = without_name(summary, docstring.qualname.rpartition(".")[2]) if words else ""
     if len(re.findall(r"[A-Za-z]{2,}", query)) < MIN_QUERY_WORDS or len(words) < MIN_PASSAGE_WORDS:
         into.dropped["too_short"] += 1
         return
@@ -194,7 +196,9 @@ def _add(
 def _mostly_elsewhere(into: _Collected, words: Sequence[str], group: str) -> bool:
     """Tell whether half of the text already stands in another module; otherwise remember it as this module's."""
     shingles = {
-        int.from_bytes(hashlib.blake2b(" ".join(words[i : i + _SHINGLE_WORDS]).encode(), digest_size=8).digest())
+        int.from_bytes(
+            hashlib.blake2b(" ".join(words[i : i + _SHINGLE_WORDS]).encode(), digest_size=8).digest()
+        )
         for i in range(max(len(words) - _SHINGLE_WORDS + 1, 1))
     }
     if 2 * sum(into.shingle_group.get(shingle, group) != group for shingle in shingles) >= len(shingles):

@@ -26,6 +26,7 @@ _SKIPPED_FOLDERS = frozenset(
         "turtledemo",
     }
 )
+_EDGES = " +-:=,"
 _EMAIL = re.compile(r"<?\b[\w.+-]+@[\w-]+(?:\.[\w-]+)+\b>?")
 _CREDIT_LINE = re.compile(
     r"""^\W*(?:
@@ -135,6 +136,11 @@ def without_name(summary: str, name: str) -> str:
     ``S.strip(chars)``, ``STRIP`` and ``:meth:`strip``` all go when the name is ``strip`` or ``_strip``; a longer
     identifier that merely contains the name stays. Otherwise the name alone would find the passage.
     """
-    bare = re.escape(name.strip("_") or name)
+    bare = name.strip("_") or name
+    if bare.lower() not in summary.lower():
+        return " ".join(summary.split()).strip(
+            _EDGES
+        )  # most summaries; compiling a pattern per object is slow
+    bare = re.escape(bare)
     pattern = rf"(?<!\w)(?::\w+:)?`*(?:[A-Za-z_]\w*\.)*_*{bare}_*(?!\w)(?:\([^()]*\))?(?:\s*->\s*\S+)?`*"
-    return " ".join(re.sub(pattern, " ", summary, flags=re.IGNORECASE).split()).strip(" -:=,")
+    return " ".join(re.sub(pattern, " ", summary, flags=re.IGNORECASE).split()).strip(_EDGES)

@@ -131,7 +131,9 @@ def evaluate_rows(
     place = {passage.passage_id: number for number, passage in enumerate(passages)}
     lost = [i for example in examples for i in example.passage_ids if i not in place]
     if lost:
-        raise ValueError(f"{len(lost)} answers are not among the {len(passages)} passages, {lost[0]!r} first.")
+        raise ValueError(
+            f"{len(lost)} answers are not among the {len(passages)} passages, {lost[0]!r} first."
+        )
     outcomes: list[QueryRank] = []
     for start in range(0, len(examples), _QUERY_BATCH):
         scores = _similarities(query_rows[start : start + _QUERY_BATCH], passage_rows)

@@ -120,7 +120,9 @@ class EmbeddingModel:
         rows = np.zeros((len(texts), self.hyperparameters.dim), dtype=np.float32)
         for start in range(0, len(texts), _ENCODE_BATCH):
             batch = self.features.transform(texts[start : start + _ENCODE_BATCH])
-            rows[start : start + _ENCODE_BATCH] = unit_rows(unit_rows((batch @ signs).toarray()) @ self.projection)
+            rows[start : start + _ENCODE_BATCH] = unit_rows(
+                unit_rows((batch @ signs).toarray()) @ self.projection
+            )
         return rows
 
     def describe(self) -> dict[str, Any]:
@@ -218,7 +220,9 @@ def sketch(rows: int, dim: int, seed: int) -> csr_matrix:
         bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(_MIX_2)
         bits = bits ^ (bits >> np.uint64(31))
     columns = ((bits >> np.uint64(1)) % np.uint64(dim)).astype(np.int64)
-    signs = np.where(bits & np.uint64(1), 1.0, -1.0).astype(np.float32) / np.sqrt(np.float32(_ENTRIES_PER_TERM))
+    signs = np.where(bits & np.uint64(1), 1.0, -1.0).astype(np.float32) / np.sqrt(
+        np.float32(_ENTRIES_PER_TERM)
+    )
     starts = np.arange(0, rows * _ENTRIES_PER_TERM + 1, _ENTRIES_PER_TERM)
     matrix = sparse.csr_matrix((signs, columns, starts), shape=(rows, dim))
     matrix.sum_duplicates()
@@ -230,4 +234,5 @@ def unit_rows(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     import numpy as np
 
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    return rows / np.where(lengths > 0, lengths, 1).astype(rows.dtype)
+    unit: NDArray[np.float32] = rows / np.where(lengths > 0, lengths, 1).astype(rows.dtype)
+    return unit

@@ -91,9 +91,9 @@ def _validation_score(
     pool = [passage for passage in passages if passage.split != "golden"]
     queries = untrained.encode_queries([example.query for example in validation]) @ axes
     answers = untrained.encode_passages([passage.text for passage in pool]) @ axes
-    return lambda projection: evaluate_rows(
-        unit_rows(queries @ projection), unit_rows(answers @ projection), validation, pool
-    ).mrr
+    return lambda projection: (
+        evaluate_rows(unit_rows(queries @ projection), unit_rows(answers @ projection), validation, pool).mrr
+    )
 
 
 def info_nce(
@@ -134,7 +134,8 @@ def info_nce(
     ]
     gradient = sum(rows.T @ towards for rows, towards in zip(scaled, back, strict=True))
     per_axis = sum(
-        ((towards + towards @ weights.T) * rows).sum(axis=0) for rows, towards in zip(scaled, back, strict=True)
+        ((towards + towards @ weights.T) * rows).sum(axis=0)
+        for rows, towards in zip(scaled, back, strict=True)
     )
     return LossGradient(loss, basis.T @ per_axis, gradient)
 
@@ -174,9 +175,7 @@ class _Pairs:
         return cls(queries[owner], untrained.encode_passages(chunks), owner)
 
 
-def _principal_axes(
-    rows: NDArray[np.float32], knots: int
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _principal_axes(rows: NDArray[np.float32], knots: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return the axes (columns) by rising variance, and hat functions of log variance at evenly spaced knots."""
     import numpy as np
 

@@ -98,6 +98,22 @@ def test_a_demo_that_is_interrupted_while_it_starts_leaves_no_process(
     assert demo.remaining_processes() == []
 
 
+def test_a_demo_in_the_background_of_a_shell_can_be_interrupted(tmp_path: Path) -> None:
+    # A shell without job control starts background jobs with SIGINT ignored.
+    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        demo = Demo(tmp_path, "--dags-folder", str(DEMO_DAGS / "hanging"))
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    with demo:
+        demo.wait_for_text("creating the database")
+        demo.process.send_signal(signal.SIGINT)
+        code = demo.process.wait(30)
+
+    assert code == 130
+    assert demo.remaining_processes() == []
+
+
 def test_a_demo_that_is_interrupted_in_a_task_leaves_no_process(tmp_path: Path) -> None:
     with Demo(tmp_path, "--dags-folder", str(DEMO_DAGS / "hanging")) as demo:
         demo.wait_for_text("train                              started")

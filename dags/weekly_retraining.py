@@ -1,0 +1,240 @@
+"""
+Retrain an embedding model every week, and promote it only when it is measurably better and a person agrees.
+
+Data preparation, fine-tune, evaluation by Hit Rate@K and MRR, gate, report, approval, promotion. Every step is a
+W&B run under one pipeline run; what passes between steps is a reference to a W&B artifact, never a local file.
+The promotion moves the alias ``production``, which starts the DAG in ``deploy_on_promotion.py``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pendulum
+from airflow.providers.standard.operators.hitl import ApprovalOperator
+from airflow.sdk import DAG, Param, task
+
+from wandb_airflow_provider import (
+    MetricRule,
+    WandbHook,
+    WandbMetricGateOperator,
+    WandbPromoteOperator,
+    download_artifact,
+    log_artifact,
+    wandb_pipeline,
+)
+
+REGISTRY, COLLECTION, ALIAS = "model", "docstring-embeddings", "production"
+
+
+@task.wandb(job_type="data")
+def prepare_data(params: dict[str, Any], wandb_run: Any) -> dict[str, Any]:
+    """Build the corpus from the documentation of Python's standard library, and log it as a dataset."""
+    import json
+
+    from retrieval.corpus import build_corpus, load_passages
+    from retrieval.samples import sample_embeddings
+
+    with TemporaryDirectory() as folder:
+        corpus = Path(folder)
+        stats = build_corpus(corpus, limit=params["max_examples"]).as_dict()
+        samples = sample_embeddings(load_passages(corpus / "passages.jsonl"))
+        (corpus / "sample_embeddings.json").write_text(json.dumps(samples), encoding="utf-8")
+        import wandb
+
+        columns = list(samples[0])
+        wandb_run.log(
+            {
+                "data/sample_embeddings": wandb.Table(
+                    columns=columns, data=[list(row.values()) for row in samples]
+                )
+            }
+        )
+        wandb_run.summary.update({"data/examples": stats["examples"], "data/passages": stats["passages"]})
+        dataset = log_artifact(
+            wandb_run,
+            "docstring-corpus",
+            type="dataset",
+            paths=corpus,
+            metadata=stats,
+            description="Queries and passages from the docstrings of Python's standard library, split by module.",
+        )
+    return dataset.to_json()
+
+
+@task.wandb(job_type="train")
+def train(dataset: dict[str, Any], params: dict[str, Any], wandb_run: Any) -> dict[str, Any]:
+    """Fine-tune the embedding model with a contrastive loss, and log its weights."""
+    from retrieval.corpus import load_examples, load_passages
+    from retrieval.model import Hyperparameters
+    from retrieval.training import train as fit
+
+    chosen = {"seed": params["seed"], "epochs": params["epochs"], "dim": params["dim"]}
+    if params["degrade"]:
+        # Untrained, in too few dimensions: a candidate that the gate has to stop.
+        chosen |= {"epochs": 0, "dim": 64}
+    hyperparameters = Hyperparameters(**chosen)
+    wandb_run.config.update({"hyperparameters": hyperparameters.as_dict()})
+    with TemporaryDirectory() as folder:
+        corpus = download_artifact(wandb_run, dataset, Path(folder, "corpus"))
+        passages = load_passages(corpus / "passages.jsonl")
+        model = fit(
+            load_examples(corpus / "train.jsonl"),
+            passages,
+            hyperparameters,
+            lambda step, figures: wandb_run.log(
+                {f"train/{name}": value for name, value in figures.items()}, step=step
+            ),
+            validation=load_examples(corpus / "validation.jsonl"),
+            corpus_sha256=dataset["digest"],
+        )
+        model.save(Path(folder, "model"))
+        weights = log_artifact(
+            wandb_run,
+            "docstring-embeddings",
+            type="model",
+            paths=Path(folder, "model"),
+            metadata={
+                **model.describe(),
+                "dataset": dataset["path"],
+                "git_commit": wandb_run.config["airflow"]["git_commit"],
+            },
+        )
+    return weights.to_json()
+
+
+@task.wandb(job_type="evaluate")
+def evaluate(dataset: dict[str, Any], candidate: dict[str, Any], wandb_run: Any) -> dict[str, Any]:
+    """Measure the candidate on the golden set, beside the untrained model, plain TF-IDF and today's production."""
+    import wandb
+    from retrieval.corpus import load_examples, load_passages
+    from retrieval.evaluation import RANK_COLUMNS, TfidfBaseline, top_regressions
+    from retrieval.evaluation import evaluate as measure
+    from retrieval.model import EmbeddingModel, untrained_model
+
+    production = WandbHook().get_alias(REGISTRY, COLLECTION, ALIAS)
+    with TemporaryDirectory() as folder:
+        corpus = download_artifact(wandb_run, dataset, Path(folder, "corpus"))
+        passages, golden = load_passages(corpus / "passages.jsonl"), load_examples(corpus / "golden.jsonl")
+        model = EmbeddingModel.load(download_artifact(wandb_run, candidate, Path(folder, "candidate")))
+        untrained = untrained_model(passages, model.hyperparameters)
+        measured = {
+            "eval": measure(model, golden, passages),
+            "untrained": measure(untrained, golden, passages),
+            "tfidf": measure(TfidfBaseline(untrained.features), golden, passages),
+        }
+        if production is not None:
+            current = EmbeddingModel.load(
+                download_artifact(wandb_run, production, Path(folder, "production"))
+            )
+            measured["production"] = measure(current, golden, passages)
+    metrics = {
+        key: value for name, result in measured.items() for key, value in result.metrics(f"{name}/").items()
+    }
+    wandb_run.summary.update(metrics)
+    wandb_run.log({"eval/ranks": wandb.Table(columns=list(RANK_COLUMNS), data=measured["eval"].rows())})
+    reference = measured.get("production", measured["untrained"])
+    return {
+        "metrics": metrics,
+        "production": production.to_json() if production else None,
+        "regressions": top_regressions(measured["eval"], reference),
+    }
+
+
+@task.wandb(job_type="report")
+def report(
+    dataset: dict[str, Any],
+    candidate: dict[str, Any],
+    evaluation: dict[str, Any],
+    verdict: dict[str, Any],
+    wandb_run: Any,
+) -> str:
+    """Write the report that the approver reads: figures, verdict, loss curve, data, hyperparameters, links."""
+    import wandb
+    from retrieval.report import render_report
+
+    hook = WandbHook()
+    trained = hook.get_conn().run(candidate["source_run"])
+    losses = [(row["_step"], row["train/loss"]) for row in trained.scan_history(keys=["_step", "train/loss"])]
+    rendered = render_report(
+        candidate=candidate,
+        production=evaluation["production"],
+        metrics=evaluation["metrics"],
+        verdict=verdict,
+        loss_curve=losses,
+        regressions=evaluation["regressions"],
+        dataset=hook.artifact_metadata(dataset["path"]),
+        hyperparameters=trained.config.get("hyperparameters", {}),
+        git_commit=wandb_run.config["airflow"]["git_commit"],
+        links={"Training run": trained.url, "Model": candidate["url"], "Dataset": dataset["url"]},
+    )
+    wandb_run.log({"report": wandb.Html(rendered.html)})
+    return rendered.markdown
+
+
+with (
+    DAG(
+        "weekly_retraining",
+        schedule="0 3 * * 1",
+        start_date=pendulum.datetime(2026, 1, 5, tz="UTC"),
+        catchup=False,
+        max_active_runs=1,
+        tags=["wandb", "retraining"],
+        params={
+            "seed": Param(13, type="integer", minimum=0, description="Draws projection and batches."),
+            "epochs": Param(8, type="integer", minimum=0, description="Passes over the training pairs."),
+            "dim": Param(1536, type="integer", minimum=8, description="Length of an embedding."),
+            "max_examples": Param(
+                None, type=["null", "integer"], description="Largest corpus; empty for all."
+            ),
+            "degrade": Param(
+                False, type="boolean", description="Make the candidate worse, to see the gate stop it."
+            ),
+        },
+        doc_md=__doc__,
+    ) as dag,
+    wandb_pipeline(project="docstring-retrieval", tags=["weekly", "retraining"]),
+):
+    dataset = prepare_data()
+    candidate = train(dataset)
+    evaluation = evaluate(dataset, candidate)
+
+    gate = WandbMetricGateOperator(
+        task_id="gate",
+        run=evaluation["wandb_run"],
+        candidate=candidate,
+        rules=[
+            MetricRule(metric="eval/mrr", minimum=0.2),
+            MetricRule(metric="eval/mrr", min_change=0.005, against="untrained/mrr"),
+            MetricRule(
+                metric="eval/mrr", min_change=-0.01, against="production/mrr", when_no_baseline="pass"
+            ),
+            MetricRule(
+                metric="eval/hit_rate_at_10",
+                min_change=-0.02,
+                against="production/hit_rate_at_10",
+                when_no_baseline="pass",
+            ),
+        ],
+        baseline_registry=REGISTRY,
+        baseline_collection=COLLECTION,
+        baseline_alias=ALIAS,
+        mode="skip",
+    )
+    written = report(dataset, candidate, evaluation, gate.output)
+    approve = ApprovalOperator(
+        task_id="approve",
+        subject=f"Promote the new {COLLECTION} to {ALIAS}?",
+        body="{{ ti.xcom_pull(task_ids='report') }}",
+    )
+    promote = WandbPromoteOperator(
+        task_id="promote",
+        verdict=gate.output,
+        approval=approve.output,
+        registry=REGISTRY,
+        collection=COLLECTION,
+        alias=ALIAS,
+    )
+    written >> approve >> promote
