@@ -18,6 +18,7 @@ from airflow.sdk import DAG, Param, task
 
 from wandb_airflow_provider import (
     MetricRule,
+    Verdict,
     WandbHook,
     WandbMetricGateOperator,
     WandbPromoteOperator,
@@ -34,24 +35,17 @@ def prepare_data(params: dict[str, Any], wandb_run: Any) -> dict[str, Any]:
     """Build the corpus from the documentation of Python's standard library, and log it as a dataset."""
     import json
 
+    import wandb
     from retrieval.corpus import build_corpus, load_passages
     from retrieval.samples import sample_embeddings
 
     with TemporaryDirectory() as folder:
         corpus = Path(folder)
         stats = build_corpus(corpus, limit=params["max_examples"]).as_dict()
-        samples = sample_embeddings(load_passages(corpus / "passages.jsonl"))
-        (corpus / "sample_embeddings.json").write_text(json.dumps(samples), encoding="utf-8")
-        import wandb
-
-        columns = list(samples[0])
-        wandb_run.log(
-            {
-                "data/sample_embeddings": wandb.Table(
-                    columns=columns, data=[list(row.values()) for row in samples]
-                )
-            }
-        )
+        columns, rows = sample_embeddings(load_passages(corpus / "passages.jsonl"))
+        samples = json.dumps({"columns": columns, "rows": rows}, indent=1)
+        (corpus / "sample_embeddings.json").write_text(samples, encoding="utf-8")
+        wandb_run.log({"data/sample_embeddings": wandb.Table(columns=columns, data=rows)})
         wandb_run.summary.update({"data/examples": stats["examples"], "data/passages": stats["passages"]})
         dataset = log_artifact(
             wandb_run,
@@ -130,16 +124,13 @@ def evaluate(dataset: dict[str, Any], candidate: dict[str, Any], wandb_run: Any)
                 download_artifact(wandb_run, production, Path(folder, "production"))
             )
             measured["production"] = measure(current, golden, passages)
-    metrics = {
-        key: value for name, result in measured.items() for key, value in result.metrics(f"{name}/").items()
-    }
-    wandb_run.summary.update(metrics)
+    for name, result in measured.items():
+        wandb_run.summary.update(result.metrics(f"{name}/"))
     wandb_run.log({"eval/ranks": wandb.Table(columns=list(RANK_COLUMNS), data=measured["eval"].rows())})
-    reference = measured.get("production", measured["untrained"])
     return {
-        "metrics": metrics,
+        "metrics": {name: result.metrics() for name, result in measured.items()},
         "production": production.to_json() if production else None,
-        "regressions": top_regressions(measured["eval"], reference),
+        "regressions": top_regressions(measured["eval"], measured.get("production", measured["untrained"])),
     }
 
 
@@ -155,18 +146,35 @@ def report(
     import wandb
     from retrieval.report import render_report
 
-    hook = WandbHook()
+    hook, production = WandbHook(), evaluation["production"]
+    metrics = evaluation["metrics"]
     trained = hook.get_conn().run(candidate["source_run"])
     losses = [(row["_step"], row["train/loss"]) for row in trained.scan_history(keys=["_step", "train/loss"])]
     rendered = render_report(
-        candidate=candidate,
-        production=evaluation["production"],
-        metrics=evaluation["metrics"],
-        verdict=verdict,
-        loss_curve=losses,
+        title=f"{COLLECTION} {candidate['version']}",
+        candidate=metrics["eval"],
+        references={
+            "Untrained": metrics["untrained"],
+            "TF-IDF": metrics["tfidf"],
+            f"Production {production['version']}" if production else "Production": metrics.get("production"),
+        },
+        verdict={
+            "passed": verdict["passed"],
+            "outcomes": [
+                {
+                    "metric": outcome.rule.metric,
+                    "passed": outcome.passed,
+                    "value": outcome.value,
+                    "threshold": outcome.rule.threshold,
+                    "reason": outcome.sentence,
+                }
+                for outcome in Verdict.from_json(verdict).outcomes
+            ],
+        },
+        loss=losses,
         regressions=evaluation["regressions"],
         dataset=hook.artifact_metadata(dataset["path"]),
-        hyperparameters=trained.config.get("hyperparameters", {}),
+        hyperparameters=trained.config["hyperparameters"],
         git_commit=wandb_run.config["airflow"]["git_commit"],
         links={"Training run": trained.url, "Model": candidate["url"], "Dataset": dataset["url"]},
     )

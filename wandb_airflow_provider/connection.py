@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -26,6 +27,7 @@ class AirflowConnection(Protocol):
     schema: str | None
     port: int | None
     password: str | None
+    extra: str | None
 
     @property
     def extra_dejson(self) -> dict[str, Any]: ...
@@ -65,7 +67,7 @@ class WandbConnection:
             raise WandbConfigurationError(
                 f"Connection {conn.conn_id!r} has type {conn.conn_type!r}; a W&B connection has type {CONN_TYPE!r}."
             )
-        extra = conn.extra_dejson
+        extra = _extra(conn)
         unknown = sorted(set(extra) - set(EXTRA_FIELDS))
         if unknown:
             raise WandbConfigurationError(
@@ -87,6 +89,17 @@ class WandbConnection:
             timeout=_seconds(conn.conn_id, extra),
             allow_project_creation=_flag(conn.conn_id, extra, "allow_project_creation", default=True),
         )
+
+
+def _extra(conn: AirflowConnection) -> dict[str, Any]:
+    try:
+        # Airflow reads text that is no JSON as no extra at all, which would send runs somewhere else.
+        extra = json.loads(conn.extra or "{}")
+    except ValueError:
+        extra = None
+    if not isinstance(extra, dict):
+        raise WandbConfigurationError(f"Connection {conn.conn_id!r}: its extra is not a JSON object.")
+    return extra and conn.extra_dejson
 
 
 def _text(extra: Mapping[str, Any], name: str) -> str | None:

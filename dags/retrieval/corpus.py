@@ -21,38 +21,23 @@ from retrieval.docstrings import (
     stdlib_folder,
     without_name,
 )
+from retrieval.records import SCHEMA, SPLITS, Example, Passage, load_examples, load_passages
 
-SPLITS = ("train", "validation", "golden")
+__all__ = [
+    "SPLITS",
+    "CorpusStats",
+    "Example",
+    "Passage",
+    "build_corpus",
+    "chunk_words",
+    "load_examples",
+    "load_passages",
+]
+
 MIN_QUERY_WORDS = 4
 MIN_PASSAGE_WORDS = 12
 _SPLIT_SHARES = {"golden": 0.20, "validation": 0.12}
 _SHINGLE_WORDS = 8
-
-
-@dataclass(frozen=True, slots=True)
-class Passage:
-    """One chunk of a docstring's body: the unit that is embedded and retrieved."""
-
-    passage_id: str
-    text: str
-    module: str
-    qualname: str
-    chunk: int
-    words: int
-    split: str
-
-
-@dataclass(frozen=True, slots=True)
-class Example:
-    """A query (summary without the object's name) and the passages that answer it (chunks of the same body)."""
-
-    example_id: str
-    query: str
-    passage_ids: tuple[str, ...]
-    module: str
-    qualname: str
-    kind: str
-    split: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,16 +127,6 @@ def chunk_words(words: Sequence[str], max_words: int, overlap: int) -> list[str]
     return [" ".join(words[start : start + max_words]) for start in starts]
 
 
-def load_examples(path: Path) -> list[Example]:
-    """Read examples from one of the split files."""
-    return [Example(**{**row, "passage_ids": tuple(row["passage_ids"])}) for row in _rows(path)]
-
-
-def load_passages(path: Path) -> list[Passage]:
-    """Read passages from ``passages.jsonl``."""
-    return [Passage(**row) for row in _rows(path)]
-
-
 def _add(
     into: _Collected, docstring: Docstring, *, group: str, split: str, max_words: int, overlap: int
 ) -> None:
@@ -231,7 +206,7 @@ def _write(collected: _Collected, out: Path, *, seed: int, max_words: int, overl
         for split in SPLITS
     }
     files["passages.jsonl"] = _jsonl(asdict(passage) for passage in collected.passages)
-    files["schema.json"] = json.dumps(_SCHEMA, indent=2, sort_keys=True) + "\n"
+    files["schema.json"] = json.dumps(SCHEMA, indent=2, sort_keys=True) + "\n"
     digest = hashlib.sha256()
     for name in sorted(files):
         digest.update(f"{name}\0{len(files[name])}\0".encode() + files[name].encode())
@@ -300,50 +275,3 @@ def _spread(values: Iterable[int]) -> dict[str, float]:
 
 def _jsonl(rows: Iterable[Mapping[str, Any]]) -> str:
     return "".join(json.dumps(row, ensure_ascii=True, sort_keys=True) + "\n" for row in rows)
-
-
-def _rows(path: Path) -> list[dict[str, Any]]:
-    with path.open(encoding="utf-8") as lines:
-        return [json.loads(line) for line in lines]
-
-
-def _object(properties: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "type": "object",
-        "additionalProperties": False,
-        "required": sorted(properties),
-        "properties": dict(properties),
-    }
-
-
-_TEXT = {"type": "string", "minLength": 1}
-_SPLIT = {"enum": list(SPLITS)}
-_SCHEMA = {
-    "$schema": "https://json-schema.org/draft/2020-12/schema",
-    "title": "A row of the corpus: of passages.jsonl (passage), or of a split's file (example)",
-    "$defs": {
-        "passage": _object(
-            {
-                "passage_id": _TEXT,
-                "text": _TEXT,
-                "module": _TEXT,
-                "qualname": _TEXT,
-                "chunk": {"type": "integer", "minimum": 0},
-                "words": {"type": "integer", "minimum": 1},
-                "split": _SPLIT,
-            }
-        ),
-        "example": _object(
-            {
-                "example_id": _TEXT,
-                "query": _TEXT,
-                "passage_ids": {"type": "array", "items": _TEXT, "minItems": 1},
-                "module": _TEXT,
-                "qualname": _TEXT,
-                "kind": {"enum": ["function", "method", "class"]},
-                "split": _SPLIT,
-            }
-        ),
-    },
-    "oneOf": [{"$ref": "#/$defs/passage"}, {"$ref": "#/$defs/example"}],
-}

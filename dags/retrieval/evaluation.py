@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from retrieval.corpus import Example, Passage
 from retrieval.features import TfidfFeatures
+from retrieval.records import Example, Passage
 
 if TYPE_CHECKING:
     import numpy as np

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from retrieval.corpus import Passage, load_passages
 from retrieval.model import EmbeddingModel
+from retrieval.records import Passage, load_passages
 
 _FORMAT_VERSION = 1
 

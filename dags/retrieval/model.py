@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from retrieval.corpus import Passage
 from retrieval.features import TfidfFeatures
+from retrieval.records import Passage
 
 if TYPE_CHECKING:
     import numpy as np
@@ -229,10 +229,9 @@ def sketch(rows: int, dim: int, seed: int) -> csr_matrix:
     return matrix
 
 
-def unit_rows(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+def unit_rows(rows: NDArray[np.floating]) -> NDArray[np.float32]:
     """Scale each row to length 1; zero rows stay zero."""
     import numpy as np
 
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    unit: NDArray[np.float32] = rows / np.where(lengths > 0, lengths, 1).astype(rows.dtype)
-    return unit
+    return (rows / np.where(lengths > 0, lengths, 1)).astype(np.float32, copy=False)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-from retrieval.corpus import Passage
 from retrieval.features import TfidfFeatures
+from retrieval.records import Passage
 
 _MAX_FEATURES = 4000
 _TEXT_CHARACTERS = 240

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from retrieval.corpus import Example, Passage
 from retrieval.evaluation import evaluate_rows
 from retrieval.model import EmbeddingModel, Hyperparameters, unit_rows, untrained_model
+from retrieval.records import Example, Passage
 
 if TYPE_CHECKING:
     import numpy as np
@@ -72,7 +72,7 @@ def train(
         if validation:
             records[-1]["validation_mrr"] = mrr
         if mrr >= best_mrr:
-            best, best_mrr = replace(untrained, projection=axes @ projection), mrr
+            best, best_mrr = replace(untrained, projection=(axes @ projection).astype(np.float32)), mrr
         if on_step is not None:
             for step, record in enumerate(records, start=first):
                 on_step(step, record)

@@ -108,6 +108,13 @@ def test_each_mistake_has_a_sentence_of_its_own(fields: dict[str, Any], message:
     assert KEY not in str(caught.value)
 
 
+@pytest.mark.parametrize("extra", ["entity=acme", "[1]", "null", '"text"'])
+def test_an_extra_that_is_no_object_is_refused_rather_than_ignored(extra: str) -> None:
+    connection = Connection(conn_id="acme", conn_type="wandb", password=KEY, extra=extra)
+    with pytest.raises(WandbConfigurationError, match="'acme': its extra is not a JSON object"):
+        WandbConnection.from_airflow(connection)
+
+
 @pytest.mark.parametrize(("text", "value"), [("true", True), ("False", False), (True, True), ("", True)])
 def test_a_flag_may_be_text(text: Any, value: bool) -> None:
     assert parse(extra={"allow_project_creation": text}).allow_project_creation is value

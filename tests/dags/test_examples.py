@@ -1,0 +1,135 @@
+"""The DAGs that are shipped: all parse, the examples run to their end, and nothing public lacks one."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import wandb_airflow_provider
+from tests.dags.conftest import Ledger
+
+DAGS = Path(__file__).resolve().parents[2] / "dags"
+EXAMPLES = sorted(DAGS.glob("example_*.py"))
+
+RunDag = Callable[..., Any]
+
+
+def load(path: Path) -> Any:
+    """Return the one DAG of a file."""
+    from airflow.dag_processing.dagbag import DagBag
+
+    bag = DagBag(path, bundle_name="dags-folder")
+    assert bag.import_errors == {}
+    (dag,) = bag.dags.values()
+    return dag
+
+
+def states(dag_run: Any) -> dict[str, str]:
+    """Return the state of each task instance by ``task_id`` or ``task_id[map_index]``."""
+    return {
+        ti.task_id if ti.map_index < 0 else f"{ti.task_id}[{ti.map_index}]": str(ti.state)
+        for ti in dag_run.get_task_instances()
+    }
+
+
+def pushed(dag_run: Any, task_id: str, key: str = "return_value") -> Any:
+    """Return an XCom of a task that is not mapped."""
+    from airflow.models.xcom import XComModel
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        query = XComModel.get_many(run_id=dag_run.run_id, dag_ids=dag_run.dag_id, task_ids=task_id, key=key)
+        (row,) = session.scalars(query).all()
+        return XComModel.deserialize_value(row)
+
+
+def used_names(path: Path) -> set[str]:
+    """Return the names that a source file mentions outside of comments and text."""
+    return {node.id for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.Name)}
+
+
+@pytest.mark.parametrize("path", sorted(DAGS.glob("*.py")), ids=lambda path: path.stem)
+def test_dag_file_parses_and_names_its_dag_like_the_file(path: Path) -> None:
+    dag = load(path)
+    assert dag.dag_id == path.stem
+    assert dag.catchup is False
+
+
+def test_quickstart_logs_its_loss_under_the_pipeline_run(ledger: Ledger, run_dag: RunDag) -> None:
+    dag_run = run_dag(load(DAGS / "example_quickstart.py"))
+
+    assert dag_run.state == "success"
+    runs = {run.name: run for run in ledger.api().runs("local/quickstart", lazy=False)}
+    assert set(runs) == {f"example_quickstart · {dag_run.run_id}", "prepare", "train"}
+    losses = [row["loss"] for row in runs["train"].scan_history(keys=["loss"])]
+    assert len(losses) == 100
+    assert losses[-1] < 0.01 < losses[0]
+    assert pushed(dag_run, "train")["slope"] == pytest.approx(2.0, abs=0.1)
+    assert runs["train"].config["airflow"]["upstream_runs"] == ["/".join(runs["prepare"].path)]
+
+
+def test_artifacts_example_leaves_a_lineage_from_dataset_to_vocabulary(
+    ledger: Ledger, run_dag: RunDag
+) -> None:
+    dag_run = run_dag(load(DAGS / "example_artifacts.py"))
+
+    assert dag_run.state == "success"
+    runs = ledger.runs()
+    assert [a.name for a in runs["log_dataset"].logged_artifacts()] == ["example-texts:v0"]
+    assert [a.name for a in runs["download"].used_artifacts()] == ["example-texts:v0"]
+    assert [a.name for a in runs["count_words"].used_artifacts()] == ["example-texts:v0"]
+    assert [a.name for a in runs["count_words"].logged_artifacts()] == ["example-vocabulary:v0"]
+    assert pushed(dag_run, "show_size") == len("the dog sleeps\n")
+    assert not Path(pushed(dag_run, "make_folder")).exists()
+
+
+def test_gate_example_promotes_holds_back_and_is_rolled_back(ledger: Ledger, run_dag: RunDag) -> None:
+    promotion, rollback = (load(DAGS / f"example_{name}.py") for name in ("gate_and_promotion", "rollback"))
+
+    first = run_dag(promotion)
+    assert (first.state, states(first)["tell_why"]) == ("success", "skipped")
+    assert states(first)["wait_for_alias"] == "success"
+
+    held_back = run_dag(promotion, run_conf={"seed": 3, "least_accuracy": 1.5})
+    assert (held_back.state, states(held_back)["promote"]) == ("success", "skipped")
+    assert "accuracy" in pushed(held_back, "tell_why")
+
+    second = run_dag(promotion, run_conf={"seed": 2})
+    before, after = (pushed(run, "promote")["current"] for run in (first, second))
+    assert second.state == "success"
+    assert before["digest"] != after["digest"]
+    assert pushed(second, "wait_for_alias")["digest"] == after["digest"]
+
+    undone = run_dag(rollback)
+    assert undone.state == "success"
+    assert pushed(undone, "rollback")["current"]["digest"] == before["digest"]
+
+
+def test_mapped_example_keeps_each_index_apart(ledger: Ledger, run_dag: RunDag) -> None:
+    dag_run = run_dag(load(DAGS / "example_mapped_training.py"))
+
+    assert dag_run.state == "success"
+    runs = ledger.runs()
+    for index in range(3):
+        scored = runs[f"candidates.score[{index}]"].config["airflow"]["upstream_runs"]
+        assert scored == ["/".join(runs[f"candidates.fit[{index}]"].path)]
+    described = {"/".join(runs[f"describe[{index}]"].path) for index in range(2)}
+    assert set(runs["candidates.fit[0]"].config["airflow"]["upstream_runs"]) == described
+    assert pushed(dag_run, "pick")["learning_rate"] == 0.5
+
+
+def test_each_example_file_is_run_by_a_test() -> None:
+    source = Path(__file__).read_text("utf-8")
+    ran = {path for path in EXAMPLES if f'"{path.name}"' in source or f'"{path.stem[8:]}"' in source}
+    assert ran == set(EXAMPLES)
+
+
+def test_each_public_operator_and_sensor_has_an_example() -> None:
+    public = {name for name in wandb_airflow_provider.__all__ if name.endswith(("Operator", "Sensor"))}
+    shown = set().union(*(used_names(path) for path in EXAMPLES))
+    assert public
+    assert public - shown == set()
