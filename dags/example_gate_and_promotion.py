@@ -75,8 +75,8 @@ with (
         baseline_collection="example-classifier",
         baseline_alias="production",
         mode="branch",
-        on_pass="promote",
-        on_fail="tell_why",
+        on_pass=["promote"],
+        on_fail=["tell_why"],
     )
     # [END gate]
     # [START promote]

@@ -9,11 +9,18 @@ from typing import Any
 
 from wandb_airflow_provider.exceptions import WandbConfigurationError, WandbInvalidNameError
 
-__all__ = ["ArtifactRef", "split_artifact_path", "validate_alias", "validate_artifact_name"]
+__all__ = [
+    "ArtifactRef",
+    "split_artifact_path",
+    "validate_alias",
+    "validate_artifact_name",
+    "validate_artifact_type",
+]
 
 MAX_ARTIFACT_NAME_LENGTH = 128
 MAX_METADATA_KEYS = 100
 _NAME = re.compile(r"[a-zA-Z0-9_\-.]+\Z")
+_TYPE = re.compile(r"[a-zA-Z0-9_\-.]+( +[a-zA-Z0-9_\-.]+)*\Z")
 _VERSION = re.compile(r"v[0-9]+\Z")
 
 
@@ -94,6 +101,23 @@ def validate_artifact_name(name: str) -> str:
             "'_', '-' or '.'."
         )
     return name
+
+
+def validate_artifact_type(type: str) -> str:
+    """
+    Return the type if W&B accepts it for an artifact that a user logs.
+
+    :raises WandbInvalidNameError: empty, longer than 128 characters, a character other than letters, digits,
+        ``_``, ``-``, ``.`` and inner spaces, or a type that W&B keeps for itself.
+    """
+    if not isinstance(type, str) or not _TYPE.match(type) or len(type) > MAX_ARTIFACT_NAME_LENGTH:
+        raise WandbInvalidNameError(
+            f"W&B refuses the artifact type {type!r}: use 1 to {MAX_ARTIFACT_NAME_LENGTH} letters, digits, '_', '-', "
+            "'.' or inner spaces."
+        )
+    if type == "job" or type.startswith("wandb-"):
+        raise WandbInvalidNameError(f"W&B keeps the artifact type {type!r} for itself; use another one.")
+    return type
 
 
 def validate_alias(alias: str) -> str:

@@ -34,6 +34,7 @@ __all__ = [
 ]
 
 _INIT_TIMEOUT_FACTOR = 2.0
+_FINISH_TIMEOUT = 600.0
 
 _clients: dict[tuple[int, WandbConnection], wandb.Api] = {}
 
@@ -45,7 +46,8 @@ class RunSpec:
 
     :param resume: ``allow`` continues the run when it exists, ``must`` fails when it does not.
     :param folder: Local folder of this one opening; two openings within a second would collide otherwise.
-    :param finish_timeout: Longest wait for the upload of what was logged, in seconds; 0 waits for ever.
+    :param finish_timeout: Longest wait for the upload of what was logged, in seconds; 0 waits for ever, and so
+        keeps the worker slot for as long as W&B is away.
     """
 
     wandb_run_id: str
@@ -58,7 +60,7 @@ class RunSpec:
     tags: tuple[str, ...] = ()
     config: Mapping[str, Any] = field(default_factory=dict)
     resume: Literal["allow", "must"] = "allow"
-    finish_timeout: float = 0.0
+    finish_timeout: float = _FINISH_TIMEOUT
 
 
 def client(connection: WandbConnection) -> wandb.Api:

@@ -10,7 +10,7 @@ are used, so that reading a workflow file stays cheap.
 - ``retrieval.model``: ``EmbeddingModel`` (``save``, ``load``, ``encode_queries``, ``encode_passages``),
   ``Hyperparameters``, ``untrained_model``
 - ``retrieval.training``: ``train``
-- ``retrieval.evaluation``: ``evaluate``, ``TfidfBaseline``
+- ``retrieval.evaluation``: ``evaluate``, ``top_regressions``, ``TfidfBaseline``
 - ``retrieval.index``: ``build_index``, ``search``
 - ``retrieval.report``: ``render_report``
 """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from scipy.sparse import csr_matrix
+    from sklearn.feature_extraction.text import TfidfVectorizer
 
 WORD_SHARE = 0.3
 _ANALYZERS: dict[str, dict[str, Any]] = {
@@ -52,6 +54,16 @@ class TfidfFeatures:
             idf[name] = vectorizer.idf_
         return cls(terms, idf)
 
+    @cached_property
+    def _vectorizers(self) -> dict[str, TfidfVectorizer]:
+        from sklearn.feature_extraction.text import TfidfVectorizer
+
+        built = {}
+        for name, options in _ANALYZERS.items():
+            built[name] = TfidfVectorizer(sublinear_tf=True, vocabulary=self.terms[name], **options)
+            built[name].idf_ = self.idf[name]
+        return built
+
     @property
     def size(self) -> int:
         """Number of columns."""
@@ -61,14 +73,11 @@ class TfidfFeatures:
         """Return one unit-length float32 row per text; a text without any known term gives a zero row."""
         import numpy as np
         from scipy import sparse
-        from sklearn.feature_extraction.text import TfidfVectorizer
         from sklearn.preprocessing import normalize
 
         shares = {"words": WORD_SHARE, "ngrams": 1.0 - WORD_SHARE}
         blocks = []
-        for name, options in _ANALYZERS.items():
-            vectorizer = TfidfVectorizer(sublinear_tf=True, vocabulary=self.terms[name], **options)
-            vectorizer.idf_ = self.idf[name]
+        for name, vectorizer in self._vectorizers.items():
             blocks.append(vectorizer.transform(texts) * shares[name])
         return normalize(sparse.hstack(blocks).tocsr()).astype(np.float32)
 

@@ -43,7 +43,7 @@ class Hyperparameters:
     """
 
     dim: int = 1536
-    epochs: int = 8
+    epochs: int = 5
     batch_size: int = 256
     temperature: float = 0.02
     learning_rate: float = 0.02

@@ -9,6 +9,7 @@ from retrieval.features import TfidfFeatures
 from retrieval.records import Passage
 
 _MAX_FEATURES = 4000
+_MAX_FITTED = 600
 _TEXT_CHARACTERS = 240
 
 
@@ -19,23 +20,23 @@ def sample_embeddings(
     Return column names and rows for ``count`` passages, with ``dim`` coordinates each.
 
     The coordinates are a truncated singular value decomposition of TF-IDF vectors (latent semantic analysis,
-    Deerwester et al. 1990) fitted on the training passages; the first two are good axes for a scatter plot. Passages
-    are chosen by a hash of ``seed`` and their id, so that the same corpus gives the same table.
+    Deerwester et al. 1990) fitted on at most 600 training passages; the first two are good axes for a scatter plot.
+    Passages are chosen by a hash of ``seed`` and their id, so that the same corpus gives the same table.
 
     :raises ValueError: ``passages`` holds none of the training split.
     """
     import numpy as np
     from sklearn.decomposition import TruncatedSVD
 
-    texts = [passage.text for passage in passages if passage.split == "train"]
+    mixed = sorted(
+        passages, key=lambda passage: hashlib.sha256(f"{seed}\0{passage.passage_id}".encode()).digest()
+    )
+    texts = [passage.text for passage in mixed if passage.split == "train"][:_MAX_FITTED]
     if not texts:
         raise ValueError(f"None of the {len(passages)} passages is of the 'train' split; the axes need them.")
     features = TfidfFeatures.fit(texts, _MAX_FEATURES)
     axes = TruncatedSVD(n_components=dim, n_iter=3, random_state=seed).fit(features.transform(texts))
-    chosen = sorted(
-        passages, key=lambda passage: hashlib.sha256(f"{seed}\0{passage.passage_id}".encode()).digest()
-    )
-    chosen = chosen[:count]
+    chosen = mixed[:count]
     places = axes.transform(features.transform([passage.text for passage in chosen]))
     # A decomposition leaves the sign of each axis open: the largest loading decides it.
     loadings = axes.components_

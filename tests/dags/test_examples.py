@@ -88,23 +88,24 @@ def test_artifacts_example_leaves_a_lineage_from_dataset_to_vocabulary(
 
 
 def test_gate_example_promotes_holds_back_and_is_rolled_back(ledger: Ledger, run_dag: RunDag) -> None:
-    promotion, rollback = (load(DAGS / f"example_{name}.py") for name in ("gate_and_promotion", "rollback"))
+    # Loaded anew each time: Airflow's `dag.test()` writes a run's params into the DAG.
+    promotion = DAGS / "example_gate_and_promotion.py"
 
-    first = run_dag(promotion)
+    first = run_dag(load(promotion))
     assert (first.state, states(first)["tell_why"]) == ("success", "skipped")
     assert states(first)["wait_for_alias"] == "success"
 
-    held_back = run_dag(promotion, run_conf={"seed": 3, "least_accuracy": 1.5})
+    held_back = run_dag(load(promotion), run_conf={"seed": 3, "least_accuracy": 1.5})
     assert (held_back.state, states(held_back)["promote"]) == ("success", "skipped")
     assert "accuracy" in pushed(held_back, "tell_why")
 
-    second = run_dag(promotion, run_conf={"seed": 2})
+    second = run_dag(load(promotion), run_conf={"seed": 2})
     before, after = (pushed(run, "promote")["current"] for run in (first, second))
     assert second.state == "success"
     assert before["digest"] != after["digest"]
     assert pushed(second, "wait_for_alias")["digest"] == after["digest"]
 
-    undone = run_dag(rollback)
+    undone = run_dag(load(DAGS / "example_rollback.py"))
     assert undone.state == "success"
     assert pushed(undone, "rollback")["current"]["digest"] == before["digest"]
 
@@ -124,7 +125,7 @@ def test_mapped_example_keeps_each_index_apart(ledger: Ledger, run_dag: RunDag) 
 
 def test_each_example_file_is_run_by_a_test() -> None:
     source = Path(__file__).read_text("utf-8")
-    ran = {path for path in EXAMPLES if f'"{path.name}"' in source or f'"{path.stem[8:]}"' in source}
+    ran = {path for path in EXAMPLES if f'DAGS / "{path.name}"' in source}
     assert ran == set(EXAMPLES)
 
 

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -66,7 +65,6 @@ class Demo:
 
 @pytest.mark.timeout(600)
 def test_demo_promotes_in_the_first_week_and_stops_a_worse_candidate_in_the_second(tmp_path: Path) -> None:
-    began = time.monotonic()
     with Demo(tmp_path, "--runs", "2", "--degrade-last") as demo:
         code = demo.process.wait(590)
 
@@ -81,7 +79,6 @@ def test_demo_promotes_in_the_first_week_and_stops_a_worse_candidate_in_the_seco
     assert "The demo answered" not in second
     assert "  no run" in second
     assert demo.remaining_processes() == []
-    assert time.monotonic() - began < 360
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -159,7 +156,7 @@ def test_a_question_to_a_person_is_shown_and_answered(airflow_cluster: AirflowCl
 
     text = "\n".join(said)
     assert run.state == "success"
-    assert "Task approve asks a person: Promote v3?\n    | # Report\n    | MRR went up." in text
+    assert "Task approve asks a person: Promote v3?\n    | # Report\n    | MRR +0.1." in text
     assert "The demo answered 'Approve' in place of a person, through Airflow's API." in text
     assert airflow_cluster.api.xcom("demo_asks", run.dag_run_id, "promote") == "promoted"
 

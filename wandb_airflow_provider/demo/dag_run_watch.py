@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -26,6 +27,7 @@ _POLL_INTERVAL = 0.7
 _SETTLING_SECONDS = 2.0
 _LOG_LINES = 25
 _REPORT_LINES = 12
+_ESCAPED = re.compile(r"\\([^\w\s])")
 
 
 class TaskFailedError(DemoError):
@@ -145,4 +147,6 @@ def _end(task: TaskInstance) -> float:
 
 
 def _first_lines(report: str) -> list[str]:
-    return [line.rstrip() for line in report.splitlines() if line.strip()][:_REPORT_LINES]
+    """Return the beginning of a Markdown report, without the marks that only a renderer needs."""
+    lines = (_ESCAPED.sub(r"\1", line.rstrip()) for line in report.splitlines())
+    return [line for line in lines if line.strip("|-: ")][:_REPORT_LINES]

@@ -13,9 +13,14 @@ __all__ = ["render_alias", "render_dag_run", "render_tree", "render_verdict"]
 _MAX_METRICS = 4
 
 
-def render_tree(roots: Iterable[LedgerRun]) -> list[str]:
-    """Return one line per run, children below their parents, with state, duration and key metrics."""
-    rows = [row for root in roots for row in _rows(root, "", "")]
+def render_tree(roots: Iterable[LedgerRun], verdict: Mapping[str, Any] | None = None) -> list[str]:
+    """
+    Return one line per run, children below their parents, with state, duration and key metrics.
+
+    :param verdict: Names the metrics to show first.
+    """
+    judged = _judged_metrics(verdict)
+    rows = [row for root in roots for row in _rows(root, "", "", judged)]
     width = max((len(label) for label, _ in rows), default=0)
     return [f"  {label:<{width}}  {facts}".rstrip() for label, facts in rows]
 
@@ -50,19 +55,31 @@ def render_dag_run(run: DagRun | None, url: str | None) -> list[str]:
     return [f"  {run.dag_id} / {run.dag_run_id}: {run.state}{took}", f"  {url}"]
 
 
-def _rows(run: LedgerRun, lead: str, below: str) -> Iterator[tuple[str, str]]:
-    yield lead + run.name, _facts(run)
+def _rows(run: LedgerRun, lead: str, below: str, judged: list[str]) -> Iterator[tuple[str, str]]:
+    yield lead + run.name, _facts(run, judged)
     for position, child in enumerate(run.children):
         last = position == len(run.children) - 1
-        yield from _rows(child, below + ("└─ " if last else "├─ "), below + ("   " if last else "│  "))
+        yield from _rows(
+            child, below + ("└─ " if last else "├─ "), below + ("   " if last else "│  "), judged
+        )
 
 
-def _facts(run: LedgerRun) -> str:
+def _facts(run: LedgerRun, judged: list[str]) -> str:
+    def rank(name: str) -> tuple[int, bool, str]:
+        return (judged.index(name) if name in judged else len(judged), "loss" not in name, name)
+
     facts = [f"{run.state:<9}", f"{run.duration:6.1f} s" if run.duration is not None else " " * 8]
-    facts += [f"{name}={_figure(value)}" for name, value in list(run.metrics.items())[:_MAX_METRICS]]
+    names = sorted(run.metrics, key=rank)[:_MAX_METRICS]
+    facts += [f"{name}={_figure(run.metrics[name])}" for name in names]
     if run.reason:
         facts.append(f"({run.reason})")
     return "  ".join(facts)
+
+
+def _judged_metrics(verdict: Mapping[str, Any] | None) -> list[str]:
+    rules = [outcome["rule"] for outcome in verdict["outcomes"]] if verdict else []
+    names = [rule["metric"] for rule in rules] + [rule["against"] for rule in rules if rule.get("against")]
+    return list(dict.fromkeys(names))
 
 
 def _figure(value: Any) -> str:

@@ -152,7 +152,7 @@ class WeeklyDemo:
     def report(self, result: WeeklyResult) -> list[str]:
         """Return the result as text."""
         downstream = result.downstream
-        lines = ["", "W&B runs, as read back from W&B:", *render_tree(result.tree), ""]
+        lines = ["", "W&B runs, as read back from W&B:", *render_tree(result.tree, result.verdict), ""]
         lines += ["Verdict of the gate:"]
         lines += render_verdict(result.verdict) if result.verdict else ["  none"]
         lines += ["", "Alias in the registry:", *render_alias(result.alias, result.before, result.after)]

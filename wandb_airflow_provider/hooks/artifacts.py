@@ -14,8 +14,13 @@ from wandb_airflow_provider.artifacts import (
     split_artifact_path,
     validate_alias,
     validate_artifact_name,
+    validate_artifact_type,
 )
-from wandb_airflow_provider.exceptions import WandbConfigurationError
+from wandb_airflow_provider.exceptions import (
+    WandbArtifactNotFoundError,
+    WandbConfigurationError,
+    WandbNotFoundError,
+)
 from wandb_airflow_provider.hooks.wandb import artifact_ref
 
 if TYPE_CHECKING:
@@ -51,10 +56,11 @@ def log_artifact(
     :param metadata: At most 100 keys.
     :param timeout: Longest wait for the upload in seconds; None waits until it is done.
     :return: The committed version with its digest.
-    :raises WandbConfigurationError: a name or alias that W&B refuses, a path that does not exist, or nothing to
-        log. Nothing has been sent.
+    :raises WandbConfigurationError: a name, type or alias that W&B refuses, a path or reference that does not
+        exist, metadata that is no JSON, or nothing to log. Nothing has been sent.
     """
     validate_artifact_name(name)
+    validate_artifact_type(type)
     aliases = [validate_alias(alias) for alias in aliases]
     found = [Path(path) for path in _listed(paths)]
     uris = list(_listed(references))
@@ -67,14 +73,18 @@ def log_artifact(
         raise WandbConfigurationError(
             f"Artifact {name!r} has {len(metadata or {})} metadata keys; W&B keeps at most {MAX_METADATA_KEYS}."
         )
-    artifact = sdk.new_artifact(name, type, description=description, metadata=dict(metadata or {}))
+    artifact = _with_metadata(name, type, description, metadata or {})
     for path in found:
         if path.is_dir():
             artifact.add_dir(str(path))
         else:
             artifact.add_file(str(path))
     for uri in uris:
-        artifact.add_reference(str(uri))
+        _add_reference(artifact, name, str(uri))
+    if not artifact.manifest.entries:
+        raise WandbConfigurationError(
+            f"Artifact {name!r} has nothing to log: there is no file in {[str(path) for path in found] + uris}."
+        )
     with sdk.translate_run_errors(f"log the artifact {name!r}", wandb_run):
         logged = wandb_run.log_artifact(artifact, aliases=aliases or None)
         logged.wait(timeout=None if timeout is None else round(timeout))
@@ -101,8 +111,13 @@ def download_artifact(
     ref = None if isinstance(artifact, str) else as_ref(artifact)
     path = ref.path if ref is not None else str(artifact)
     split_artifact_path(path)
-    with sdk.translate_run_errors(f"download the artifact {path!r}", wandb_run):
-        used = wandb_run.use_artifact(path)
+    action = f"download the artifact {path!r}"
+    try:
+        with sdk.translate_run_errors(action, wandb_run):
+            used = wandb_run.use_artifact(path)
+    except WandbNotFoundError as error:
+        raise WandbArtifactNotFoundError(str(error)) from error
+    with sdk.translate_run_errors(action, wandb_run):
         if ref is not None and used.digest != ref.digest:
             raise WandbConfigurationError(
                 f"Artifact {path!r} has the digest {used.digest!r} in W&B, and {ref.digest!r} in the reference given: "
@@ -114,6 +129,22 @@ def download_artifact(
 def as_ref(value: ArtifactRef | Mapping[str, Any]) -> ArtifactRef:
     """Accept a reference or its JSON value."""
     return value if isinstance(value, ArtifactRef) else ArtifactRef.from_json(value)
+
+
+def _with_metadata(
+    name: str, type: str, description: str | None, metadata: Mapping[str, Any]
+) -> wandb.Artifact:
+    try:
+        return sdk.new_artifact(name, type, description=description, metadata=dict(metadata))
+    except (TypeError, ValueError) as error:
+        raise WandbConfigurationError(f"Artifact {name!r} has metadata that is no JSON: {error}.") from error
+
+
+def _add_reference(artifact: wandb.Artifact, name: str, uri: str) -> None:
+    try:
+        artifact.add_reference(uri)
+    except (ValueError, FileNotFoundError) as error:
+        raise WandbConfigurationError(f"Artifact {name!r} cannot refer to {uri!r}: {error}") from error
 
 
 def _listed(value: Any) -> list[Any]:

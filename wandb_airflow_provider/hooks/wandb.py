@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import BaseHook
 
 from wandb_airflow_provider import sdk
-from wandb_airflow_provider.artifacts import ArtifactRef, validate_alias, validate_artifact_name
+from wandb_airflow_provider.artifacts import (
+    ArtifactRef,
+    split_artifact_path,
+    validate_alias,
+    validate_artifact_name,
+)
 from wandb_airflow_provider.connection import CONN_TYPE, DEFAULT_CONN_ID, EXTRA_FIELDS, WandbConnection
 from wandb_airflow_provider.exceptions import (
     WandbArtifactNotFoundError,
@@ -264,13 +269,20 @@ class WandbHook(BaseHook):
         return True, f"The key belongs to {name!r} with the teams {teams}; {where}."
 
     def _artifact(self, path: str | ArtifactRef) -> wandb.Artifact:
-        name = path.path if isinstance(path, ArtifactRef) else path
+        name = path.path if isinstance(path, ArtifactRef) else self._full_path(path)
         try:
             with self.translate_errors(f"read the artifact {name!r}"):
                 artifact: wandb.Artifact = self.get_conn().artifact(name)
         except WandbNotFoundError as error:
             raise WandbArtifactNotFoundError(str(error)) from error
         return artifact
+
+    def _full_path(self, path: str) -> str:
+        entity, project, name, alias = split_artifact_path(path)
+        if entity is None and (project is None or not project.startswith(REGISTRY_PROJECT_PREFIX)):
+            # The client would fall back to the connection's project, not to this hook's.
+            return f"{self.entity}/{project or self.project}/{name}:{alias}"
+        return path
 
     def _artifact_ref(self, artifact: wandb.Artifact) -> ArtifactRef:
         with self.translate_errors(f"read the origin of {artifact.qualified_name!r}"):

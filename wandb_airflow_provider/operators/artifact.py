@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from wandb_airflow_provider.hooks.artifacts import download_artifact, log_artifact
+from wandb_airflow_provider.hooks.artifacts import as_ref, download_artifact, log_artifact
 from wandb_airflow_provider.operators.base import WandbBaseOperator
 
 if TYPE_CHECKING:
@@ -99,6 +99,7 @@ class WandbDownloadArtifactOperator(WandbBaseOperator):
     :param folder: Created when missing. (templated)
     :param part: Download only the paths that start with this prefix. (templated)
     :raises WandbArtifactNotFoundError: no such artifact, version or alias. Not retried.
+    :raises WandbConfigurationError: the content differs from the reference's digest. Not retried.
     :raises WandbUnavailableError: W&B cannot be reached. Retried.
     """
 
@@ -114,8 +115,9 @@ class WandbDownloadArtifactOperator(WandbBaseOperator):
 
     def execute_in_run(self, context: Context, wandb_run: wandb.Run) -> dict[str, Any]:
         """Download and return the reference of the version that was used."""
-        ref = self.hook.get_artifact(
-            self.artifact if isinstance(self.artifact, str) else str(self.artifact["path"])
-        )
+        if isinstance(self.artifact, str):
+            ref = self.hook.get_artifact(self.artifact)
+        else:
+            ref = as_ref(self.artifact)
         folder = download_artifact(wandb_run, ref, self.folder, part=self.part)
         return {**ref.to_json(), "folder": str(folder)}

@@ -8,7 +8,9 @@ from airflow.sdk import dag, task
 
 @dag(schedule=None)
 def demo_asks():
-    ask = ApprovalOperator(task_id="approve", subject="Promote v3?", body="# Report\n\nMRR went up.")
+    ask = ApprovalOperator(
+        task_id="approve", subject="Promote v3?", body="# Report\n\n| --- |\n\nMRR \\+0.1."
+    )
 
     @task
     def promote() -> str:

@@ -46,8 +46,12 @@ class _Page(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.add(tag)
         self.attributes += attrs
-        if tag not in {"meta", "path", "polyline"}:
+        if tag != "meta":
             self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.attributes += attrs
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
@@ -56,7 +60,7 @@ class _Page(HTMLParser):
 def test_markdown_shows_metrics_with_their_change_and_each_rule() -> None:
     text = _render().markdown
 
-    assert "| mrr | 0.42 | 0.4 | \\+0.0200 \\(\\+5.0%\\) |".replace("mrr", "mrr") in text
+    assert "| mrr | 0.42 | 0.4 | \\+0.0200 \\(\\+5.0%\\) |" in text
     assert "Nothing to compare with yet: Production." in text
     assert "**The gate stopped the candidate: it will not be promoted.**" in text
     assert "| fail | mrr | 0.42 | 0.5 | too low |" in text

@@ -66,6 +66,15 @@ def test_tree_follows_the_parents_that_the_runs_name_themselves() -> None:
     ]
 
 
+def test_metrics_that_the_gate_judged_come_first() -> None:
+    summary = {"a": 1, "b": 2, "c": 3, "train/loss": 4, "production/mrr": 5, "eval/mrr": 6}
+    rule = {"metric": "eval/mrr", "min_change": 0.0, "against": "production/mrr"}
+
+    (line,) = render_tree(build_tree([record("run", None, summary=summary)]), {"outcomes": [{"rule": rule}]})
+
+    assert line.endswith("eval/mrr=6  production/mrr=5  train/loss=4  a=1")
+
+
 def test_a_run_that_names_no_parent_or_itself_is_a_root() -> None:
     roots = build_tree([record("a", "a"), record("b", None, config={}, heartbeat_at=None)])
 
