@@ -55,7 +55,9 @@ with (
     DAG("example_mapped_training", schedule=None, tags=["wandb", "example"], doc_md=__doc__),
     wandb_pipeline(),
 ):
+    # [START mapped]
     described = WandbPythonOperator.partial(
         task_id="describe", python_callable=describe, job_type="data"
     ).expand(op_kwargs=[{"shard": shard} for shard in SHARDS])
     pick(candidates.partial(means=described.output).expand(learning_rate=[0.05, 0.2, 0.5]))
+    # [END mapped]

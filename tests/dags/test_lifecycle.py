@@ -10,6 +10,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from tests.dags.conftest import Ledger
 from wandb_airflow_provider import wandb_pipeline
+from wandb_airflow_provider.identity import TaskIdentity
 
 
 @task.wandb
@@ -83,15 +84,16 @@ def test_the_timeline_holds_every_task(ledger: Ledger, run_dag: Any) -> None:
 
 @pytest.mark.parametrize("policy", ["new", "resume"])
 def test_every_task_follows_the_pipeline_s_retry_policy(ledger: Ledger, run_dag: Any, policy: Any) -> None:
-    with DAG(f"policy_{policy}", schedule=None) as dag, wandb_pipeline(wandb_retries=policy, config={"lr": 1}):
+    with (
+        DAG(f"policy_{policy}", schedule=None) as dag,
+        wandb_pipeline(wandb_retries=policy, config={"lr": 1}),
+    ):
         step()
 
     run_dag(dag)
 
     run = ledger.runs()["step"]
     provenance = run.config["airflow"]
-    from wandb_airflow_provider.identity import TaskIdentity
-
     identity = TaskIdentity(provenance["dag_id"], provenance["dag_run_id"], "step")
     assert run.id == identity.wandb_run_id(policy)
     assert run.config["lr"] == 1

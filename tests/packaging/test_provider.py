@@ -78,7 +78,9 @@ def test_both_descriptions_of_the_connection_form_agree() -> None:
     (connection,) = get_provider_info()["connection-types"]
     assert set(connection["conn-fields"]) == set(EXTRA_FIELDS)
     from_class = WandbHook.get_ui_field_behaviour()
-    assert {key.replace("-", "_"): value for key, value in connection["ui-field-behaviour"].items()} == from_class
+    assert {
+        key.replace("-", "_"): value for key, value in connection["ui-field-behaviour"].items()
+    } == from_class
 
 
 def test_airflow_finds_the_connection_form() -> None:

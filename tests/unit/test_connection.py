@@ -83,7 +83,7 @@ def test_the_host_may_be_written_in_each_usual_way(fields: dict[str, Any], host:
     ],
 )
 def test_a_host_that_is_no_url_is_refused_by_name(host: str) -> None:
-    with pytest.raises(WandbConfigurationError, match="'acme' has the host .*expected the API URL"):
+    with pytest.raises(WandbConfigurationError, match=r"'acme' has the host .*expected the API URL"):
         parse(host=host)
 
 

@@ -99,7 +99,12 @@ def test_a_triggering_dag_run_is_named() -> None:
 )
 def test_an_asset_event_names_the_run_behind_it_when_it_tells_one(extra: Any, run: str | None) -> None:
     (found,) = triggered_by(context(events={"asset": [event(extra)]}))
-    assert (found["kind"], found["dag_id"], found["task_id"], found["run"]) == ("asset", "weekly", "train", run)
+    assert (found["kind"], found["dag_id"], found["task_id"], found["run"]) == (
+        "asset",
+        "weekly",
+        "train",
+        run,
+    )
 
 
 def test_the_provenance_of_a_task_is_json_and_masks_secret_params(

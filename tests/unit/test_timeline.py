@@ -72,7 +72,10 @@ def test_the_timeline_has_a_row_per_try_and_one_for_a_task_without_a_run() -> No
 
 def test_mapped_tasks_have_a_row_each() -> None:
     states = [TaskState("work", index, "success", 1.0) for index in range(3)]
-    runs = [TaskRun("work", index, 1, f"e/p/{index}", created_at=f"2026-03-01T00:00:0{index}Z") for index in (1, 0)]
+    runs = [
+        TaskRun("work", index, 1, f"e/p/{index}", created_at=f"2026-03-01T00:00:0{index}Z")
+        for index in (1, 0)
+    ]
     assert [(row["map_index"], row["run"]) for row in timeline(states, runs)] == [
         (0, "e/p/0"),
         (1, "e/p/1"),

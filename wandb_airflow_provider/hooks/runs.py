@@ -21,7 +21,12 @@ from wandb_airflow_provider.identity import RunRef
 if TYPE_CHECKING:
     import wandb
 
-__all__ = ["RunSession"]
+__all__ = ["REASON_KEY", "STATE_KEY", "RunSession"]
+
+STATE_KEY = "airflow/state"
+"""Summary key: how the task attempt ended (success, failed, skipped, killed), ``running`` for an open pipeline."""
+REASON_KEY = "airflow/reason"
+"""Summary key: why it did not go well, in a sentence."""
 
 log = logging.getLogger(__name__)
 
@@ -107,9 +112,9 @@ class RunSession:
             if self._closed:
                 return
             self._closed = True
-        summary: dict[str, Any] = {"airflow/state": state}
+        summary: dict[str, Any] = {STATE_KEY: state}
         if reason is not None:
-            summary["airflow/reason"] = _redacted(reason)[:1000]
+            summary[REASON_KEY] = _redacted(reason)[:1000]
         try:
             self.run.summary.update(summary)
             self.run.finish(exit_code=exit_code)

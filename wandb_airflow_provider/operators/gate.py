@@ -15,6 +15,7 @@ from wandb_airflow_provider.exceptions import (
     WandbGateFailedError,
     WandbNotFoundError,
 )
+from wandb_airflow_provider.hooks.runs import REASON_KEY
 from wandb_airflow_provider.identity import RunRef
 from wandb_airflow_provider.metric_rule import MetricRule
 from wandb_airflow_provider.operators.base import WandbBaseOperator
@@ -229,6 +230,8 @@ class WandbMetricGateOperator(WandbBaseOperator, SkipMixin):
                     "gate/passed": verdict.passed,
                     "gate/failed_rules": len(verdict.failed),
                     "gate/summary": verdict.summary,
+                    # Read by the pipeline run, which has to say why nothing came after a gate that skips.
+                    **({} if verdict.passed else {REASON_KEY: verdict.summary}),
                 }
             )
 

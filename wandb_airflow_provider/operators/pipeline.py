@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import BaseOperator
 
 from wandb_airflow_provider.hierarchy import RUN_KEY, RUN_URL_KEY, PipelineSettings
-from wandb_airflow_provider.hooks.runs import EXIT_FAILURE, EXIT_SUCCESS
+from wandb_airflow_provider.hooks.runs import EXIT_FAILURE, EXIT_SUCCESS, REASON_KEY, STATE_KEY
 from wandb_airflow_provider.hooks.wandb import RunRecord, WandbHook
 from wandb_airflow_provider.identity import RunRef, TaskIdentity, clean_tags
 from wandb_airflow_provider.links.run import WandbRunLink
@@ -101,6 +101,7 @@ class WandbPipelineCloseOperator(_PipelineOperator):
         states = [
             TaskState(row["task_id"], row["map_index"], row["state"], row["duration"])
             for row in ti.get_task_breadcrumbs(ti.dag_id, ti.run_id)  # type: ignore[attr-defined]
+            if row["task_id"] != self.wandb_pipeline_settings.open_task_id
         ]
         runs = [
             _task_run(record)
@@ -150,6 +151,6 @@ def _task_run(record: RunRecord) -> TaskRun:
         path=record.ref.path,
         url=record.ref.url,
         created_at=record.created_at,
-        state=record.summary.get("airflow/state"),
-        reason=record.summary.get("airflow/reason"),
+        state=record.summary.get(STATE_KEY),
+        reason=record.summary.get(REASON_KEY),
     )

@@ -136,7 +136,9 @@ def test_other_content_than_the_reference_s_is_refused(wandb_run: Any, data: Pat
     assert not (tmp_path / "copy").exists()
 
 
-@pytest.mark.parametrize("path", ["corpus:champion", "corpus:v7", "nothing:latest", "elsewhere/corpus:latest"])
+@pytest.mark.parametrize(
+    "path", ["corpus:champion", "corpus:v7", "nothing:latest", "elsewhere/corpus:latest"]
+)
 def test_an_alias_or_version_that_does_not_exist_is_not_found(
     wandb_run: Any, data: Path, tmp_path: Path, path: str
 ) -> None:

@@ -57,6 +57,14 @@ def written(server: Any) -> list[str]:
     ]
 
 
+def opening() -> None:
+    with WandbHook().open_run(spec(entity="local", project="p")):
+        pass
+
+
+REACH = {"open": opening, "read": lambda: WandbHook().get_artifact("local/p/encoder:latest")}
+
+
 def test_constructing_a_hook_reads_nothing(server: Any) -> None:
     server.backend.requests.clear()
     WandbHook("there_is_no_such_connection", entity="e", project="p")
@@ -68,7 +76,9 @@ def test_a_missing_connection_is_named_with_the_way_to_create_it() -> None:
         _ = WandbHook("acme").connection
 
 
-def test_no_project_anywhere_is_said_before_anything_is_sent(server: Any, connect: Callable[..., None]) -> None:
+def test_no_project_anywhere_is_said_before_anything_is_sent(
+    server: Any, connect: Callable[..., None]
+) -> None:
     connect(server)
     server.backend.requests.clear()
     with pytest.raises(WandbConfigurationError, match="No W&B project: pass project="):
@@ -93,12 +103,8 @@ def test_a_wrong_key_is_said_at_once_and_nothing_is_written(
     connect(server, password=WRONG_KEY)
     server.backend.requests.clear()
     began = time.monotonic()
-    with pytest.raises(WandbAuthenticationError, match="'wandb_default'.*valid W&B API key") as caught:
-        if action == "open":
-            with WandbHook().open_run(spec(entity="local", project="p")):
-                pass
-        else:
-            WandbHook().get_artifact("local/p/encoder:latest")
+    with pytest.raises(WandbAuthenticationError, match=r"'wandb_default'.*valid W&B API key") as caught:
+        REACH[action]()
     assert time.monotonic() - began < 5
     assert WRONG_KEY not in str(caught.value)
     assert written(server) == []
@@ -110,12 +116,8 @@ def test_an_unreachable_host_is_an_error_that_a_retry_can_help(
 ) -> None:
     connect(server, host=f"http://127.0.0.1:{closed_port}", extra={"timeout": 1})
     began = time.monotonic()
-    with pytest.raises(WandbUnavailableError, match="'wandb_default'.*A retry can help") as caught:
-        if action == "open":
-            with WandbHook().open_run(spec(entity="local", project="p")):
-                pass
-        else:
-            WandbHook().get_artifact("local/p/encoder:latest")
+    with pytest.raises(WandbUnavailableError, match=r"'wandb_default'.*A retry can help") as caught:
+        REACH[action]()
     assert not isinstance(caught.value, WandbPermanentError)
     assert time.monotonic() - began < 20
 
@@ -125,7 +127,9 @@ def test_an_unknown_project_is_refused_where_creation_is_not_allowed(
 ) -> None:
     connect(server, extra={"allow_project_creation": False})
     server.backend.requests.clear()
-    with pytest.raises(WandbNotFoundError, match=f"local/{unique} does not exist.*allow_project_creation=false"):
+    with pytest.raises(
+        WandbNotFoundError, match=rf"local/{unique} does not exist.*allow_project_creation=false"
+    ):
         WandbHook().open_run(spec(entity="local", project=unique))
     assert written(server) == []
 
@@ -170,7 +174,9 @@ def test_the_id_of_a_deleted_run_is_explained_with_the_way_out(
     ref, _ = log_run({"loss": 0.5})
     hook.get_conn().run(ref.path).delete()
     with (
-        pytest.raises(WandbRunDeletedError, match="never allows the id of a deleted run again. Clear the task"),
+        pytest.raises(
+            WandbRunDeletedError, match=r"never allows the id of a deleted run again. Clear the task"
+        ),
         hook.open_run(spec(wandb_run_id=ref.wandb_run_id, entity=ref.entity, project=ref.project)),
     ):
         pass
@@ -179,7 +185,10 @@ def test_the_id_of_a_deleted_run_is_explained_with_the_way_out(
 def test_an_artifact_that_does_not_exist_is_named(hook: WandbHook, log_run: Callable[..., Any]) -> None:
     _, ref = log_run({"loss": 0.5}, "weights")
     assert hook.get_artifact(ref.path).digest == ref.digest
-    for absent in (f"{ref.entity}/{ref.project}/encoder:champion", f"{ref.entity}/{ref.project}/decoder:latest"):
+    for absent in (
+        f"{ref.entity}/{ref.project}/encoder:champion",
+        f"{ref.entity}/{ref.project}/decoder:latest",
+    ):
         with pytest.raises(WandbArtifactNotFoundError, match=absent):
             hook.get_artifact(absent)
 
@@ -213,7 +222,8 @@ def test_an_alias_of_a_server_that_is_down_is_an_error_and_not_absence(
 
 
 @pytest.mark.parametrize(
-    "names", [("bad registry", "encoder", "production"), ("model", "bad/name", "a"), ("model", "encoder", "v1")]
+    "names",
+    [("bad registry", "encoder", "production"), ("model", "bad/name", "a"), ("model", "encoder", "v1")],
 )
 def test_a_registry_name_that_w_and_b_refuses_is_refused_before_anything_is_sent(
     server: Any, hook: WandbHook, names: tuple[str, str, str]
@@ -267,11 +277,9 @@ def test_testing_a_connection_that_cannot_be_understood_says_why(
     server: Any, connect: Callable[..., None]
 ) -> None:
     connect(server, extra={"entiti": "acme"})
-    assert WandbHook().test_connection() == (
-        False,
-        "Connection 'wandb_default' has unknown extra fields ['entiti']; known are ['allow_project_creation', "
-        "'app_url', 'entity', 'organization', 'project', 'timeout'].",
-    )
+    good, sentence = WandbHook().test_connection()
+    assert not good
+    assert sentence.startswith("Connection 'wandb_default' has unknown extra fields ['entiti']; known are [")
 
 
 def test_a_key_reaches_no_log(

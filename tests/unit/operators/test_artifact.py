@@ -51,7 +51,9 @@ def download(run_task: Callable[..., Any], tmp_path: Path) -> Callable[..., Any]
 def test_a_logged_artifact_is_returned_and_downloaded_by_reference(
     hook: WandbHook, log: Callable[..., Any], download: Callable[..., Any], tmp_path: Path
 ) -> None:
-    logged = log(aliases=["{{ dag.dag_id }}"], metadata={"rows": "{{ 1 + 2 }}"}, description="rows of {{ run_id }}")
+    logged = log(
+        aliases=["{{ dag.dag_id }}"], metadata={"rows": "{{ 1 + 2 }}"}, description="rows of {{ run_id }}"
+    )
     assert logged.state == "success"
     ref = ArtifactRef.from_json(logged.xcom())
     assert ref.source_run == RunRef.from_json(logged.xcom("wandb_run")).path

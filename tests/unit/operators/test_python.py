@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -70,8 +73,6 @@ def test_a_function_without_the_parameter_is_called_as_it_is() -> None:
 
 
 def test_a_dag_author_sees_the_function_without_the_run() -> None:
-    import inspect
-
     assert RUN_PARAMETER not in inspect.signature(without_run_parameter(run_between)).parameters
 
 
@@ -99,8 +100,6 @@ def test_the_operator_passes_rendered_arguments_the_context_and_the_run(
 
 
 def test_a_coroutine_function_is_run_to_its_end(run_operator: Callable[..., Any]) -> None:
-    import asyncio
-
     async def work(wandb_run: Any) -> str:
         await asyncio.sleep(0)
         wandb_run.log({"loss": 0.5})
@@ -143,14 +142,10 @@ def run_decorated(hook: WandbHook, run_task: Callable[..., Any]) -> Callable[...
 def test_a_decorated_function_gets_its_run_and_its_arguments(
     run_decorated: Callable[..., Any], function: Callable[..., Any]
 ) -> None:
-    def named(values: list[Any]) -> list[Any]:
-        return [values[0].id, *values[1:]]
-
-    import functools
-
     @functools.wraps(function)
     def work(*args: Any, **kwargs: Any) -> list[Any]:
-        return named(function(*args, **kwargs))
+        run, *values = function(*args, **kwargs)
+        return [run.id, *values]
 
     finished = run_decorated(task.wandb(work), 1, c="{{ run_id }}")
     assert finished.state == "success"
@@ -158,7 +153,9 @@ def test_a_decorated_function_gets_its_run_and_its_arguments(
     assert finished.xcom() == [ref.wandb_run_id, 1, 2, "manual__1"]
 
 
-def test_a_decorated_function_may_name_context_keys_and_need_no_run(run_decorated: Callable[..., Any]) -> None:
+def test_a_decorated_function_may_name_context_keys_and_need_no_run(
+    run_decorated: Callable[..., Any],
+) -> None:
     @task.wandb
     def work(a: int, ti: Any = None, ds: str | None = None) -> list[Any]:
         return [a, ti.task_id, ds]
