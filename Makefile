@@ -13,6 +13,7 @@ DEMO ?=
 TESTS ?=
 PYTEST_WORKERS ?= auto
 LOCK ?=
+BENCH ?=
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -23,7 +24,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test lint format types contracts unit system pytest lock clean
+.PHONY: help env demo test lint format types contracts unit system pytest bench lock clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | sed -n '1,8p'
@@ -79,6 +80,10 @@ system: $(STAMP)
 
 pytest: $(STAMP)
 	$(BIN)/pytest $(TESTS)
+
+# Figures depend on the machine, and on how busy it is: not a part of the tests.
+bench: $(STAMP)
+	$(BIN)/python -m benchmarks $(BENCH)
 
 # Writes the exact versions of everything. Keeps those already chosen; LOCK=--upgrade takes the newest.
 lock: $(STAMP)

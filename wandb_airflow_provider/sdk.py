@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -160,10 +161,9 @@ def release() -> None:
     Left alive, it inherits the task's supervisor socket and keeps the worker slot blocked for up to a minute
     after the task is done.
     """
-    import wandb
-
     _clients.clear()
-    wandb.teardown()
+    if "wandb" in sys.modules:
+        sys.modules["wandb"].teardown()
 
 
 def translate_run_errors(action: str, wandb_run: wandb.Run) -> AbstractContextManager[None]:

@@ -59,11 +59,49 @@ def log_artifact(
     :raises WandbConfigurationError: a name, type or alias that W&B refuses, a path or reference that does not
         exist, metadata that is no JSON, or nothing to log. Nothing has been sent.
     """
+    aliases = list(aliases)
+    found, uris = check_artifact(
+        name, type=type, paths=paths, references=references, aliases=aliases, metadata=metadata
+    )
+    artifact = _with_metadata(name, type, description, metadata or {})
+    for path in found:
+        if path.is_dir():
+            artifact.add_dir(str(path))
+        else:
+            artifact.add_file(str(path))
+    for uri in uris:
+        _add_reference(artifact, name, uri)
+    if not artifact.manifest.entries:
+        raise WandbConfigurationError(
+            f"Artifact {name!r} has nothing to log: there is no file in {[str(path) for path in found] + uris}."
+        )
+    with sdk.translate_run_errors(f"log the artifact {name!r}", wandb_run):
+        logged = wandb_run.log_artifact(artifact, aliases=aliases or None)
+        logged.wait(timeout=None if timeout is None else round(timeout))
+        return artifact_ref(logged, source_run=f"{wandb_run.entity}/{wandb_run.project}/{wandb_run.id}")
+
+
+def check_artifact(
+    name: str,
+    *,
+    type: str,
+    paths: StrPath | Iterable[StrPath],
+    references: str | Iterable[str],
+    aliases: Iterable[str],
+    metadata: Mapping[str, Any] | None,
+) -> tuple[list[Path], list[str]]:
+    """
+    Refuse what :func:`log_artifact` could not log, without asking W&B, and return the paths and references.
+
+    :raises WandbConfigurationError: a name, type or alias that W&B refuses, a missing path, too many metadata keys,
+        or nothing to log.
+    """
     validate_artifact_name(name)
     validate_artifact_type(type)
-    aliases = [validate_alias(alias) for alias in aliases]
+    for alias in aliases:
+        validate_alias(alias)
     found = [Path(path) for path in _listed(paths)]
-    uris = list(_listed(references))
+    uris = [str(uri) for uri in _listed(references)]
     if not found and not uris:
         raise WandbConfigurationError(f"Artifact {name!r} has nothing to log: pass paths or references.")
     missing = [str(path) for path in found if not path.exists()]
@@ -73,22 +111,7 @@ def log_artifact(
         raise WandbConfigurationError(
             f"Artifact {name!r} has {len(metadata or {})} metadata keys; W&B keeps at most {MAX_METADATA_KEYS}."
         )
-    artifact = _with_metadata(name, type, description, metadata or {})
-    for path in found:
-        if path.is_dir():
-            artifact.add_dir(str(path))
-        else:
-            artifact.add_file(str(path))
-    for uri in uris:
-        _add_reference(artifact, name, str(uri))
-    if not artifact.manifest.entries:
-        raise WandbConfigurationError(
-            f"Artifact {name!r} has nothing to log: there is no file in {[str(path) for path in found] + uris}."
-        )
-    with sdk.translate_run_errors(f"log the artifact {name!r}", wandb_run):
-        logged = wandb_run.log_artifact(artifact, aliases=aliases or None)
-        logged.wait(timeout=None if timeout is None else round(timeout))
-        return artifact_ref(logged, source_run=f"{wandb_run.entity}/{wandb_run.project}/{wandb_run.id}")
+    return found, uris
 
 
 def download_artifact(

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from wandb_airflow_provider.hooks.artifacts import as_ref, download_artifact, log_artifact
+from wandb_airflow_provider.artifacts import split_artifact_path
+from wandb_airflow_provider.hooks.artifacts import as_ref, check_artifact, download_artifact, log_artifact
 from wandb_airflow_provider.operators.base import WandbBaseOperator
 
 if TYPE_CHECKING:
@@ -70,6 +71,17 @@ class WandbLogArtifactOperator(WandbBaseOperator):
         self.description = description
         self.timeout = timeout
 
+    def check(self) -> None:
+        """Refuse what could not be logged."""
+        check_artifact(
+            self.name,
+            type=self.type,
+            paths=self.paths,
+            references=self.references,
+            aliases=self.aliases,
+            metadata=self.metadata,
+        )
+
     def execute_in_run(self, context: Context, wandb_run: wandb.Run) -> dict[str, Any]:
         """Log the artifact and return its reference."""
         ref = log_artifact(
@@ -112,6 +124,10 @@ class WandbDownloadArtifactOperator(WandbBaseOperator):
         self.artifact = artifact
         self.folder = folder
         self.part = part
+
+    def check(self) -> None:
+        """Refuse what names no artifact."""
+        split_artifact_path(self.artifact if isinstance(self.artifact, str) else as_ref(self.artifact).path)
 
     def execute_in_run(self, context: Context, wandb_run: wandb.Run) -> dict[str, Any]:
         """Download and return the reference of the version that was used."""

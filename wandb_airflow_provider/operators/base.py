@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
+from wandb_airflow_provider import sdk
 from wandb_airflow_provider.connection import DEFAULT_CONN_ID
-from wandb_airflow_provider.exceptions import WandbConfigurationError
+from wandb_airflow_provider.exceptions import WandbConfigurationError, WandbError
 from wandb_airflow_provider.hierarchy import (
     RUN_KEY,
     RUN_URL_KEY,
@@ -104,8 +105,16 @@ class WandbBaseOperator(BaseOperator):
     def execute_in_run(self, context: Context, wandb_run: wandb.Run) -> Any:
         """Do the task's work while its run is open; what it returns lands in XCom."""
 
+    def check(self) -> None:
+        """Refuse what is wrong, arguments rendered, before a run is opened; may read W&B. Subclasses override it."""
+
     def execute(self, context: Context) -> Any:
         """Open the run, push its address, work, and finish it."""
+        try:
+            self.check()
+        except WandbError:
+            sdk.release()
+            raise
         with self.hook.open_run(self._run_spec(context)) as session:
             self._session = session
             self._announce(context, session.ref)

@@ -126,7 +126,6 @@ class WandbMetricGateOperator(WandbBaseOperator, SkipMixin):
 
     def execute(self, context: Context) -> Any:
         """Judge inside a run of its own, then skip what must not follow."""
-        self._parse_arguments()
         pushed = super().execute(context)
         self._steer(context, passed=pushed["passed"])
         return pushed
@@ -144,7 +143,8 @@ class WandbMetricGateOperator(WandbBaseOperator, SkipMixin):
             raise WandbGateFailedError(f"The gate stops here: {verdict.summary}")
         return value
 
-    def _parse_arguments(self) -> None:
+    def check(self) -> None:
+        """Read the rendered arguments."""
         self._parsed_rules = parse_rules(parse_json(self.rules))
         self._check_baseline(self._parsed_rules)
         self._evaluated_run = RunRef.from_json(parse_json(self.run))

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from wandb_airflow_provider import sdk
 from wandb_airflow_provider.artifacts import ArtifactRef
-from wandb_airflow_provider.exceptions import WandbError, WandbPromotionRefusedError
+from wandb_airflow_provider.exceptions import WandbPromotionRefusedError
 from wandb_airflow_provider.operators.alias import AliasOperator
 from wandb_airflow_provider.operators.candidate import parse_json, parse_path, read_candidate
 from wandb_airflow_provider.promotion import ROLLBACK_KEY, Approval, PromotionRecord, TaskMark
@@ -59,16 +58,8 @@ class WandbPromoteOperator(AliasOperator):
         self.names_candidate = candidate is not None
         self.needs_approval = approval is not None
 
-    def execute(self, context: Context) -> Any:
-        """Check everything that can be checked by reading, then promote inside a run."""
-        try:
-            self._check()
-        except WandbError:
-            sdk.release()
-            raise
-        return super().execute(context)
-
-    def _check(self) -> None:
+    def check(self) -> None:
+        """Check everything that can be checked by reading."""
         target = self._target
         self._verdict = verdict = Verdict.from_json(parse_json(self.verdict))
         if not verdict.passed:

@@ -69,6 +69,23 @@ def test_a_logged_artifact_is_returned_and_downloaded_by_reference(
     assert [artifact.name for artifact in consumer.used_artifacts()] == ["corpus:v0"]
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [{"name": "no/slash"}, {"type": "run"}, {"paths": "/nowhere/at/all"}, {"paths": ()}, {"aliases": ["v1"]}],
+    ids=["name", "type", "path", "nothing", "alias"],
+)
+def test_what_cannot_be_logged_is_refused_before_anything_is_sent(
+    server: Any, log: Callable[..., Any], wrong: dict[str, Any]
+) -> None:
+    before = len(server.requests())
+
+    refused = log(**wrong)
+
+    assert refused.state == "failed"
+    assert isinstance(refused.error, WandbConfigurationError)
+    assert len(server.requests()) == before
+
+
 @pytest.mark.parametrize("path", ["corpus", "corpus:latest", "corpus:v0"])
 def test_an_artifact_of_the_task_s_own_project_may_be_named_shortly(
     hook: WandbHook, log: Callable[..., Any], download: Callable[..., Any], path: str
