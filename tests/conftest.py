@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
 _HOME = Path(tempfile.mkdtemp(prefix="wandb-airflow-tests-"))
+atexit.register(shutil.rmtree, _HOME, ignore_errors=True)
 
 # Airflow and wandb read these when first imported, so they are set before any test module is.
 os.environ.update(

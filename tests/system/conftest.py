@@ -36,5 +36,10 @@ def airflow_cluster(
     """Airflow with the DAGs of ``tests/system/dags`` and the connection ``wandb_default``."""
     connection = wandb_server.connection(entity=WANDB_ENTITY, project=WANDB_PROJECT)
     home = tmp_path_factory.mktemp("airflow")
-    with AirflowCluster(home, DAGS_FOLDER, connections={"wandb_default": connection}) as cluster:
+    with AirflowCluster(
+        home,
+        DAGS_FOLDER,
+        connections={"wandb_default": connection},
+        environment={"AIRFLOW__CORE__TEST_CONNECTION": "Enabled"},
+    ) as cluster:
         yield cluster
