@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple
 
 from wandb_airflow_provider.identity import RunRef
 
@@ -16,8 +16,7 @@ RUN_URL_KEY = "wandb_run_url"
 """XCom key of the URL of a task's run."""
 
 
-@dataclass(frozen=True)
-class PipelineSettings:
+class PipelineSettings(NamedTuple):
     """What ``wandb_pipeline(...)`` sets for all tasks of its DAG; a task's own arguments win."""
 
     open_task_id: str
@@ -27,11 +26,10 @@ class PipelineSettings:
     project: str | None = None
     tags: tuple[str, ...] = ()
     wandb_retries: Literal["new", "resume"] = "new"
-    config: Mapping[str, Any] = field(default_factory=dict)
+    config: Mapping[str, Any] = MappingProxyType({})
 
 
-@dataclass(frozen=True)
-class Upstream:
+class Upstream(NamedTuple):
     """
     A task whose runs precede this task's run.
 

@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from wandb_airflow_provider.exceptions import WandbConfigurationError
 
@@ -71,8 +71,7 @@ class RunRef:
         )
 
 
-@dataclass(frozen=True)
-class TaskIdentity:
+class TaskIdentity(NamedTuple):
     """
     One task instance attempt, in Airflow's terms.
 

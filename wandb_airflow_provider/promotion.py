@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from wandb_airflow_provider.artifacts import ArtifactRef
 from wandb_airflow_provider.exceptions import WandbConfigurationError, WandbPromotionRefusedError
@@ -22,8 +22,7 @@ ROLLBACK_KEY = "airflow_rollback"
 _APPROVE = "Approve"
 
 
-@dataclass(frozen=True)
-class Approval:
+class Approval(NamedTuple):
     """
     A person's consent, as Airflow's ``ApprovalOperator`` returns it.
 
@@ -70,8 +69,7 @@ class Approval:
         return {"by": self.by, "at": self.at, "params": dict(self.params)}
 
 
-@dataclass(frozen=True)
-class TaskMark:
+class TaskMark(NamedTuple):
     """Which task instance did something. Without the try number, so that a retry recognises its own work."""
 
     dag_id: str

@@ -6,8 +6,8 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from wandb_airflow_provider.connection import WandbConnection
 from wandb_airflow_provider.exceptions import (
@@ -40,8 +40,7 @@ _FINISH_TIMEOUT = 600.0
 _clients: dict[tuple[int, WandbConnection], wandb.Api] = {}
 
 
-@dataclass(frozen=True)
-class RunSpec:
+class RunSpec(NamedTuple):
     """
     What a run is opened with.
 
@@ -59,7 +58,7 @@ class RunSpec:
     entity: str | None = None
     project: str | None = None
     tags: tuple[str, ...] = ()
-    config: Mapping[str, Any] = field(default_factory=dict)
+    config: Mapping[str, Any] = MappingProxyType({})
     resume: Literal["allow", "must"] = "allow"
     finish_timeout: float = _FINISH_TIMEOUT
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 __all__ = ["Outcome", "TaskRun", "TaskState", "dag_run_outcome", "timeline"]
 
 _FAILED = frozenset({"failed", "upstream_failed"})
 
 
-@dataclass(frozen=True)
-class TaskState:
+class TaskState(NamedTuple):
     """
     The final state of one task instance, as Airflow tells it.
 
@@ -25,8 +23,7 @@ class TaskState:
     duration: float | None = None
 
 
-@dataclass(frozen=True)
-class TaskRun:
+class TaskRun(NamedTuple):
     """One W&B run of a task attempt; ``state`` and ``reason`` are what the attempt wrote about itself."""
 
     task_id: str | None
@@ -39,8 +36,7 @@ class TaskRun:
     reason: str | None = None
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(NamedTuple):
     """
     How a DAG run went.
 

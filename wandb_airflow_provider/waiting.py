@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from wandb_airflow_provider.artifacts import ArtifactRef
 from wandb_airflow_provider.exceptions import (
@@ -33,8 +32,7 @@ Status: TypeAlias = Literal["wait", "done", "failed", "timed_out"]
 _MAX_DELAY = 600.0
 
 
-@dataclass(frozen=True)
-class Observation:
+class Observation(NamedTuple):
     """
     What one attempt to read an alias found.
 
@@ -46,8 +44,7 @@ class Observation:
     error: WandbError | None = None
 
 
-@dataclass(frozen=True)
-class AliasWish:
+class AliasWish(NamedTuple):
     """
     Which holder of an alias ends the waiting.
 
@@ -63,8 +60,7 @@ class AliasWish:
         return (self.digest is None or ref.digest == self.digest) and ref.version != self.not_version
 
 
-@dataclass(frozen=True)
-class Decision:
+class Decision(NamedTuple):
     """
     What follows from an observation.
 
@@ -152,8 +148,7 @@ def next_delay(poll_interval: float, failures: int, jitter: float) -> float:
     return min(delay, max(poll_interval, _MAX_DELAY)) * (1 + 0.1 * jitter)
 
 
-@dataclass(frozen=True)
-class Seen:
+class Seen(NamedTuple):
     """
     The state of an alias that a watcher has last reported.
 
@@ -177,8 +172,7 @@ class Seen:
         return cls(value.get("version"), value.get("digest"), value["sequence"])
 
 
-@dataclass(frozen=True)
-class AliasChange:
+class AliasChange(NamedTuple):
     """An alias was added, moved or removed."""
 
     kind: Literal["added", "moved", "removed"]

@@ -8,7 +8,6 @@ import signal
 import tempfile
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -73,7 +72,7 @@ class RunSession:
 
     def __enter__(self) -> RunSession:
         folder = tempfile.mkdtemp(prefix="wandb-airflow-")
-        self._spec = replace(self._spec, folder=folder)
+        self._spec = self._spec._replace(folder=folder)
         try:
             self._run = sdk.init_run(self._connection, self._spec)
         except BaseException:
