@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import psutil
 
 from wandb_airflow_provider.connection import WandbConnection
 from wandb_airflow_provider.exceptions import (
@@ -34,7 +38,11 @@ __all__ = [
     "translate_run_errors",
 ]
 
+log = logging.getLogger(__name__)
+
 _INIT_TIMEOUT_FACTOR = 2.0
+_RELEASE_TIMEOUT = 30.0
+_KILL_TIMEOUT = 5.0
 _FINISH_TIMEOUT = 600.0
 
 _clients: dict[tuple[int, WandbConnection], wandb.Api] = {}
@@ -155,14 +163,42 @@ def _quiet() -> None:
 
 def release() -> None:
     """
-    End wandb's helper process and forget its clients.
+    End wandb's helper process and forget its clients, within half a minute.
 
     Left alive, it inherits the task's supervisor socket and keeps the worker slot blocked for up to a minute
-    after the task is done.
+    after the task is done. While W&B cannot be reached it may never end by itself: then it is killed.
     """
     _clients.clear()
-    if "wandb" in sys.modules:
-        sys.modules["wandb"].teardown()
+    if "wandb" not in sys.modules:
+        return
+    helpers = [child for child in psutil.Process().children() if _is_helper(child)]
+    failures: list[Exception] = []
+
+    def teardown() -> None:
+        try:
+            sys.modules["wandb"].teardown()
+        except Exception as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=teardown, name="wandb-airflow-release", daemon=True)
+    thread.start()
+    thread.join(_RELEASE_TIMEOUT)
+    if not thread.is_alive():
+        if failures:
+            log.warning("wandb could not be ended cleanly: %s", failures[0])
+        return
+    log.warning("wandb did not end within %.0f s and is killed; unsent data stays on disk.", _RELEASE_TIMEOUT)
+    for helper in helpers:
+        with suppress(psutil.NoSuchProcess):
+            helper.kill()
+    thread.join(_KILL_TIMEOUT)
+
+
+def _is_helper(process: psutil.Process) -> bool:
+    try:
+        return bool(process.name() == "wandb-core")
+    except psutil.Error:
+        return False
 
 
 def translate_run_errors(action: str, wandb_run: wandb.Run) -> AbstractContextManager[None]:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import psutil
 import pytest
 
 from wandb_airflow_provider import sdk
@@ -291,3 +292,18 @@ def test_a_key_reaches_no_log(
     hook.test_connection()
     captured = capfd.readouterr()
     assert server.api_key not in caplog.text + captured.out + captured.err
+
+
+def test_a_helper_process_that_does_not_end_is_killed(
+    hook: WandbHook, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(sdk, "_RELEASE_TIMEOUT", 1.0)
+    assert hook.entity == "local"
+    hook.get_conn()
+    (helper,) = [child for child in psutil.Process().children() if child.name() == "wandb-core"]
+    helper.suspend()
+
+    sdk.release()
+
+    assert not helper.is_running() or helper.status() == psutil.STATUS_ZOMBIE
+    assert "did not end within 1 s and is killed" in caplog.text
