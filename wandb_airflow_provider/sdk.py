@@ -172,12 +172,13 @@ def release() -> None:
     if "wandb" not in sys.modules:
         return
     helpers = [child for child in psutil.Process().children() if _is_helper(child)]
-    failures: list[Exception] = []
+    failures: list[BaseException] = []
 
     def teardown() -> None:
         try:
             sys.modules["wandb"].teardown()
-        except Exception as error:
+        except BaseException as error:
+            # SystemExit too: wandb raises it when its helper ends badly, which must not end the task.
             failures.append(error)
 
     thread = threading.Thread(target=teardown, name="wandb-airflow-release", daemon=True)
