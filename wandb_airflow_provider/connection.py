@@ -48,7 +48,6 @@ class WandbConnection:
     entity: str | None = None
     project: str | None = None
     organization: str | None = None
-    app_url: str | None = None
     timeout: float = _DEFAULT_TIMEOUT
     allow_project_creation: bool = True
 
@@ -85,7 +84,6 @@ class WandbConnection:
             entity=_text(extra, "entity"),
             project=_text(extra, "project"),
             organization=_text(extra, "organization"),
-            app_url=_text(extra, "app_url"),
             timeout=_seconds(conn.conn_id, extra),
             allow_project_creation=_flag(conn.conn_id, extra, "allow_project_creation", default=True),
         )

@@ -25,11 +25,6 @@ EXTRA_FIELDS: Mapping[str, Mapping[str, Any]] = {
         "type": "string",
         "description": "Organization whose registry is used. Empty: the one of the entity.",
     },
-    "app_url": {
-        "label": "App URL",
-        "type": "string",
-        "description": "Where people open W&B, when it differs from the API host.",
-    },
     "timeout": {
         "label": "Timeout (seconds)",
         "type": "number",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 from wandb_airflow_provider.exceptions import WandbConfigurationError
 
@@ -166,8 +166,7 @@ class MetricRule:
         return cls(**{key: _parse_bound(item) if key in _BOUNDS else item for key, item in value.items()})
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(NamedTuple):
     """
     How one rule was judged.
 

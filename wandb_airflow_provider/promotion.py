@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
@@ -96,8 +95,7 @@ class TaskMark(NamedTuple):
         return f"task {self.task_id!r}{index} of DAG run {self.dag_run_id!r} of {self.dag_id!r}"
 
 
-@dataclass(frozen=True)
-class PromotionRecord:
+class PromotionRecord(NamedTuple):
     """
     Why a version holds an alias. Written into the metadata of the version before the alias moves.
 
@@ -121,7 +119,7 @@ class PromotionRecord:
 
     def completed(self) -> PromotionRecord:
         """Return the record of the same promotion, done."""
-        return replace(self, state="completed")
+        return self._replace(state="completed")
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON value kept in the metadata."""

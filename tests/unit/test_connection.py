@@ -30,7 +30,6 @@ def test_every_field_of_the_extra_is_read() -> None:
         "entity": " research ",
         "project": "churn",
         "organization": "acme",
-        "app_url": "https://wandb.acme.test",
         "timeout": "7.5",
         "allow_project_creation": False,
     }
@@ -41,7 +40,6 @@ def test_every_field_of_the_extra_is_read() -> None:
         entity="research",
         project="churn",
         organization="acme",
-        app_url="https://wandb.acme.test",
         timeout=7.5,
         allow_project_creation=False,
     )

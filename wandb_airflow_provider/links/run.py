@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import BaseOperatorLink, XCom
+from airflow.providers.common.compat.sdk import BaseOperatorLink
 
 from wandb_airflow_provider.hierarchy import RUN_URL_KEY
 
@@ -23,4 +23,6 @@ class WandbRunLink(BaseOperatorLink):
 
     def get_link(self, operator: Any, *, ti_key: TaskInstanceKey) -> str:
         """Return the URL that the task pushed, or an empty string before it opened its run."""
+        from airflow.providers.common.compat.sdk import XCom
+
         return XCom.get_value(ti_key=ti_key, key=RUN_URL_KEY) or ""
