@@ -20,7 +20,7 @@ from wandb_airflow_provider.identity import RunRef
 if TYPE_CHECKING:
     import wandb
 
-__all__ = ["REASON_KEY", "STATE_KEY", "RunSession"]
+__all__ = ["REASON_KEY", "STATE_KEY", "RunSession", "release_when_idle"]
 
 STATE_KEY = "airflow/state"
 """Summary key: how the task attempt ended (success, failed, skipped, killed), ``running`` for an open pipeline."""
@@ -77,7 +77,7 @@ class RunSession:
             self._run = sdk.init_run(self._connection, self._spec)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
-            self._release()
+            release_when_idle()
             raise
         _open_sessions.add(self)
         log.info("W&B run %s: %s", self.ref, self.run.url)
@@ -128,7 +128,7 @@ class RunSession:
             shutil.rmtree(self._spec.folder, ignore_errors=True)
         finally:
             _open_sessions.discard(self)
-            self._release()
+            release_when_idle()
 
     def kill(self) -> None:
         """
@@ -153,10 +153,11 @@ class RunSession:
                 self._spec.wandb_run_id,
             )
 
-    @staticmethod
-    def _release() -> None:
-        if not _open_sessions:
-            sdk.release()
+
+def release_when_idle() -> None:
+    """End wandb's helper process, unless a run of this process still needs it."""
+    if not _open_sessions:
+        sdk.release()
 
 
 def _redacted(text: str) -> str:

@@ -23,7 +23,7 @@ from wandb_airflow_provider.exceptions import (
     WandbError,
     WandbNotFoundError,
 )
-from wandb_airflow_provider.hooks.runs import RunSession
+from wandb_airflow_provider.hooks.runs import RunSession, release_when_idle
 from wandb_airflow_provider.identity import RunRef
 
 if TYPE_CHECKING:
@@ -264,6 +264,9 @@ class WandbHook(BaseHook):
             )
         except WandbError as error:
             return False, str(error)
+        finally:
+            # Airflow calls this in its API server too, which must not keep a helper process of wandb.
+            release_when_idle()
         return True, f"The key belongs to {name!r} with the teams {teams}; {where}."
 
     def _artifact(self, path: str | ArtifactRef) -> wandb.Artifact:
