@@ -161,12 +161,14 @@ def _quiet() -> None:
     wandb.setup(wandb.Settings(silent=True, console="off"))
 
 
-def release() -> None:
+def release(exit_code: int = 0) -> None:
     """
     End wandb's helper process and forget its clients, within half a minute.
 
     Left alive, it inherits the task's supervisor socket and keeps the worker slot blocked for up to a minute
     after the task is done. While W&B cannot be reached it may never end by itself: then it is killed.
+
+    :param exit_code: Ends runs that are still open, such as one whose opening was interrupted.
     """
     _clients.clear()
     if "wandb" not in sys.modules:
@@ -176,7 +178,7 @@ def release() -> None:
 
     def teardown() -> None:
         try:
-            sys.modules["wandb"].teardown()
+            sys.modules["wandb"].teardown(exit_code=exit_code)
         except BaseException as error:
             # SystemExit too: wandb raises it when its helper ends badly, which must not end the task.
             failures.append(error)

@@ -76,8 +76,9 @@ class RunSession:
         try:
             self._run = sdk.init_run(self._connection, self._spec)
         except BaseException:
+            # A timeout may strike when W&B has the run already; without an exit code it would count as a success.
+            release_when_idle(EXIT_FAILURE)
             shutil.rmtree(folder, ignore_errors=True)
-            release_when_idle()
             raise
         _open_sessions.add(self)
         log.info("W&B run %s: %s", self.ref, self.run.url)
@@ -124,11 +125,15 @@ class RunSession:
                 error,
                 self._spec.folder,
             )
+        except BaseException:
+            # Interrupted, by the task's timeout say: then the task fails, and its run must not count as a success.
+            exit_code = EXIT_FAILURE
+            raise
         else:
             shutil.rmtree(self._spec.folder, ignore_errors=True)
         finally:
             _open_sessions.discard(self)
-            release_when_idle()
+            release_when_idle(exit_code)
 
     def kill(self) -> None:
         """
@@ -154,10 +159,10 @@ class RunSession:
             )
 
 
-def release_when_idle() -> None:
+def release_when_idle(exit_code: int = EXIT_SUCCESS) -> None:
     """End wandb's helper process, unless a run of this process still needs it."""
     if not _open_sessions:
-        sdk.release()
+        sdk.release(exit_code)
 
 
 def _redacted(text: str) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import pytest
 from airflow.sdk import DAG
-from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, AirflowTaskTimeout
 
 from wandb_airflow_provider import WandbPythonOperator, sdk
 from wandb_airflow_provider.devserver import DevServer
@@ -242,6 +242,38 @@ def test_w_and_b_going_away_ends_the_task_in_time_and_keeps_what_was_not_sent(
     folder = Path(line.partition("What was not sent is in ")[2].partition(";")[0])
     assert list(folder.rglob("*.wandb"))
     assert helper_processes() == []
+
+
+def test_a_timeout_while_the_run_is_being_opened_leaves_no_success_behind(
+    hook: WandbHook, unique: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_in_wandb = sdk.init_run
+
+    def interrupted(*arguments: Any) -> None:
+        open_in_wandb(*arguments)
+        raise AirflowTaskTimeout("over time")
+
+    monkeypatch.setattr(sdk, "init_run", interrupted)
+    spec = sdk.RunSpec("r1", "r1", "g", "t", entity="local", project=unique)
+
+    with pytest.raises(AirflowTaskTimeout), hook.open_run(spec):
+        pass
+
+    assert hook.get_run(RunRef("local", unique, "r1")).state == "failed"
+
+
+def test_a_timeout_while_the_run_is_being_finished_is_no_success(
+    hook: WandbHook, unique: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = sdk.RunSpec("r1", "r1", "g", "t", entity="local", project=unique)
+
+    def interrupted(**arguments: Any) -> None:
+        raise AirflowTaskTimeout("over time")
+
+    with pytest.raises(AirflowTaskTimeout), hook.open_run(spec) as session:
+        monkeypatch.setattr(session.run, "finish", interrupted)
+
+    assert hook.get_run(RunRef("local", unique, "r1")).state == "failed"
 
 
 def test_the_folder_of_a_run_that_was_sent_is_removed(hook: WandbHook, unique: str) -> None:
