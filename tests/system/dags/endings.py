@@ -22,7 +22,7 @@ with DAG("ending_marked_failed", schedule=None), wandb_pipeline():
     work_for_long()
 
 with DAG("ending_timeout", schedule=None), wandb_pipeline():
-    work_for_long.override(task_id="too_slow", execution_timeout=timedelta(seconds=8))()
+    work_for_long.override(task_id="too_slow", execution_timeout=timedelta(seconds=20))()
 
 with DAG("ending_well", schedule=None), wandb_pipeline():
 

@@ -262,20 +262,6 @@ def test_a_timeout_while_the_run_is_being_opened_leaves_no_success_behind(
     assert hook.get_run(RunRef("local", unique, "r1")).state == "failed"
 
 
-def test_a_timeout_while_the_run_is_being_finished_is_no_success(
-    hook: WandbHook, unique: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    spec = sdk.RunSpec("r1", "r1", "g", "t", entity="local", project=unique)
-
-    def interrupted(**arguments: Any) -> None:
-        raise AirflowTaskTimeout("over time")
-
-    with pytest.raises(AirflowTaskTimeout), hook.open_run(spec) as session:
-        monkeypatch.setattr(session.run, "finish", interrupted)
-
-    assert hook.get_run(RunRef("local", unique, "r1")).state == "failed"
-
-
 def test_the_folder_of_a_run_that_was_sent_is_removed(hook: WandbHook, unique: str) -> None:
     spec = sdk.RunSpec("r1", "r1", "g", "t", entity="local", project=unique)
     with hook.open_run(spec) as session:
