@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = [
     "RunSpec",
     "client",
+    "finish_interrupted",
     "init_run",
     "new_artifact",
     "release",
@@ -152,6 +153,16 @@ def new_artifact(
     import wandb
 
     return wandb.Artifact(name, type=type, description=description, metadata=metadata)
+
+
+def finish_interrupted(wandb_run_id: str, exit_code: int) -> None:
+    """Finish a run whose opening was interrupted after W&B had it and before the caller had."""
+    opened = sys.modules["wandb"].run if "wandb" in sys.modules else None
+    if opened is not None and opened.id == wandb_run_id:
+        try:
+            opened.finish(exit_code=exit_code)
+        except Exception as error:
+            log.warning("The interrupted W&B run %s could not be finished: %s", wandb_run_id, error)
 
 
 def _quiet() -> None:

@@ -77,6 +77,7 @@ class RunSession:
             self._run = sdk.init_run(self._connection, self._spec)
         except BaseException:
             # A timeout may strike when W&B has the run already; without an exit code it would count as a success.
+            sdk.finish_interrupted(self._spec.wandb_run_id, EXIT_FAILURE)
             release_when_idle(EXIT_FAILURE)
             shutil.rmtree(folder, ignore_errors=True)
             raise
