@@ -10,9 +10,9 @@ from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit
 from wandb_airflow_provider.artifacts import validate_alias, validate_artifact_name
 from wandb_airflow_provider.exceptions import WandbInvalidNameError
 
-__all__ = ["RegistryAlias"]
+__all__ = ["PROJECT_PREFIX", "RegistryAlias"]
 
-_PREFIX = "wandb-registry-"
+PROJECT_PREFIX = "wandb-registry-"
 _SCHEME = "wandb"
 _NETLOC = "registry"
 
@@ -34,7 +34,7 @@ class RegistryAlias:
 
     def __post_init__(self) -> None:
         if isinstance(self.registry, str):
-            object.__setattr__(self, "registry", self.registry.removeprefix(_PREFIX))
+            object.__setattr__(self, "registry", self.registry.removeprefix(PROJECT_PREFIX))
         validate_artifact_name(self.registry)
         validate_artifact_name(self.collection)
         validate_alias(self.alias)

@@ -25,13 +25,12 @@ from wandb_airflow_provider.exceptions import (
 )
 from wandb_airflow_provider.hooks.runs import RunSession, release_when_idle
 from wandb_airflow_provider.identity import RunRef
+from wandb_airflow_provider.registry import PROJECT_PREFIX
 
 if TYPE_CHECKING:
     import wandb
 
 __all__ = ["RunRecord", "WandbHook"]
-
-REGISTRY_PROJECT_PREFIX = "wandb-registry-"
 
 
 class RunRecord(NamedTuple):
@@ -208,9 +207,9 @@ class WandbHook(BaseHook):
 
         :raises WandbInvalidNameError: W&B would refuse the name.
         """
-        name = validate_artifact_name(registry.removeprefix(REGISTRY_PROJECT_PREFIX))
+        name = validate_artifact_name(registry.removeprefix(PROJECT_PREFIX))
         organization = self.connection.organization
-        return "/".join(filter(None, (organization, f"{REGISTRY_PROJECT_PREFIX}{name}")))
+        return "/".join(filter(None, (organization, f"{PROJECT_PREFIX}{name}")))
 
     def get_alias(self, registry: str, collection: str, alias: str) -> ArtifactRef | None:
         """
@@ -280,7 +279,7 @@ class WandbHook(BaseHook):
 
     def _full_path(self, path: str) -> str:
         entity, project, name, alias = split_artifact_path(path)
-        if entity is None and (project is None or not project.startswith(REGISTRY_PROJECT_PREFIX)):
+        if entity is None and (project is None or not project.startswith(PROJECT_PREFIX)):
             # The client would fall back to the connection's project, not to this hook's.
             return f"{self.entity}/{project or self.project}/{name}:{alias}"
         return path
