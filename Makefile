@@ -2,6 +2,7 @@
 #
 #   make demo    the weekly retraining workflow, from an empty machine to its result
 #   make test    everything that has to hold: lint, types, import contracts, tests
+#   make contract   the same wandb flows against the dev server, with each supported minor of the SDK
 #
 # Options of the demo:  make demo DEMO='--keep'     (wandb-airflow demo --help lists them)
 # Another interpreter:  make demo PYTHON=python3.12
@@ -17,22 +18,31 @@ BENCH ?=
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-FAST_TESTS := $(filter-out tests/system/,$(sort $(dir $(wildcard tests/*/.))))
+FAST_TESTS := $(filter-out tests/system/ tests/contract/,$(sort $(dir $(wildcard tests/*/.))))
+SDKS := $(patsubst tools/sdk/%.txt,.sdks/%/.installed,$(wildcard tools/sdk/*.txt))
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header
 
 # Airflow and its dependencies take seconds to compile; without the compiled files, every process pays that again.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test lint format types contracts unit system pytest bench lock clean
+.PHONY: help env demo test lint format types contracts unit system contract contract-record pytest bench lock clean
 
 help:
-	@sed -n 's/^# \{0,1\}//p' Makefile | sed -n '1,8p'
+	@sed -n 's/^# \{0,1\}//p' Makefile | sed -n '1,9p'
 
 env: $(STAMP)
 
-# uv itself is installed by pip, with its hash checked; everything else by uv, with every hash checked.
 # uv does not read pip's configuration, so an index or certificate that is set there is handed on.
+define INDEX
+index="$$($(BIN)/python -m pip config get global.index-url 2>/dev/null || true)"; \
+cert="$${PIP_CERT:-$$($(BIN)/python -m pip config get global.cert 2>/dev/null || true)}"; \
+index="$${PIP_INDEX_URL:-$$index}"; \
+if [ -n "$$index" ]; then export UV_DEFAULT_INDEX="$${UV_DEFAULT_INDEX:-$$index}"; fi; \
+if [ -n "$$cert" ]; then export SSL_CERT_FILE="$${SSL_CERT_FILE:-$$cert}"; fi;
+endef
+
+# uv itself is installed by pip, with its hash checked; everything else by uv, with every hash checked.
 $(STAMP): constraints.txt pyproject.toml tools/bootstrap.txt
 	@command -v $(PYTHON) >/dev/null || { \
 	  echo "make: '$(PYTHON)' was not found. Install Python 3.11 or newer, or name it: make PYTHON=/path/to/python3" >&2; exit 1; }
@@ -41,11 +51,7 @@ $(STAMP): constraints.txt pyproject.toml tools/bootstrap.txt
 	@test -x $(BIN)/python || { echo "Creating $(VENV)"; $(PYTHON) -m venv $(VENV); }
 	@echo "Installing the environment of constraints.txt"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r tools/bootstrap.txt
-	@index="$$($(BIN)/python -m pip config get global.index-url 2>/dev/null || true)"; \
-	  cert="$${PIP_CERT:-$$($(BIN)/python -m pip config get global.cert 2>/dev/null || true)}"; \
-	  index="$${PIP_INDEX_URL:-$$index}"; \
-	  if [ -n "$$index" ]; then export UV_DEFAULT_INDEX="$${UV_DEFAULT_INDEX:-$$index}"; fi; \
-	  if [ -n "$$cert" ]; then export SSL_CERT_FILE="$${SSL_CERT_FILE:-$$cert}"; fi; \
+	@$(INDEX) \
 	  export VIRTUAL_ENV="$(abspath $(VENV))" && \
 	  $(BIN)/uv pip install --quiet --require-hashes -r constraints.txt && \
 	  $(BIN)/uv pip install --quiet --no-deps --no-build-isolation --offline -e .
@@ -78,6 +84,19 @@ unit: $(STAMP)
 system: $(STAMP)
 	$(BIN)/pytest tests/system
 
+# Older SDKs, each in an environment that holds nothing else.
+contract: $(STAMP) $(SDKS)
+	WANDB_SDKS=.sdks $(BIN)/pytest tests/contract
+
+contract-record: $(STAMP) $(SDKS)
+	RECORD_SDK=1 WANDB_SDKS=.sdks $(BIN)/pytest tests/contract
+
+.sdks/%/.installed: tools/sdk/%.txt | $(STAMP)
+	@echo "Installing the SDK environment $*"
+	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(@D)
+	@$(INDEX) VIRTUAL_ENV="$(abspath $(@D))" $(BIN)/uv pip install --quiet --require-hashes -r $<
+	@touch $@
+
 pytest: $(STAMP)
 	$(BIN)/pytest $(TESTS)
 
@@ -89,8 +108,9 @@ bench: $(STAMP)
 lock: $(STAMP)
 	$(COMPILE) $(LOCK) tools/bootstrap.in -o tools/bootstrap.txt
 	$(COMPILE) $(LOCK) pyproject.toml tools/build.in --all-extras --group dev -o constraints.txt
-	@! grep -nE '://|--(extra-)?index' constraints.txt tools/bootstrap.txt
+	for sdk in $(basename $(wildcard tools/sdk/*.in)); do $(COMPILE) $(LOCK) $$sdk.in -o $$sdk.txt; done
+	@! grep -nE '://|--(extra-)?index' constraints.txt tools/bootstrap.txt tools/sdk/*.txt
 
 clean:
-	rm -rf $(VENV) .demo build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .sdks .demo build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

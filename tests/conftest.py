@@ -23,6 +23,7 @@ os.environ.update(
         "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING",
         "WANDB_BASE_URL": "https://invalid",
         "WANDB_DIR": str(_HOME / "wandb"),
+        "WANDB_ARTIFACT_DIR": str(_HOME / "artifacts"),
         "WANDB_CACHE_DIR": str(_HOME / "wandb-cache"),
         "WANDB_DATA_DIR": str(_HOME / "wandb-data"),
         "WANDB_CONFIG_DIR": str(_HOME / "wandb-config"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from wandb_airflow_provider.devserver.graphql import probed_types as _probed_types  # noqa: F401  registers what is probed
 from wandb_airflow_provider.devserver.graphql import registry
 from wandb_airflow_provider.devserver.graphql.registry import RequestContext, Resolver
 
