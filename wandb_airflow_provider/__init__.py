@@ -1,4 +1,9 @@
-"""Weights & Biases for Apache Airflow. Public names load on first use, so that importing costs nothing."""
+"""
+Weights & Biases for Apache Airflow.
+
+Airflow imports what a DAG file names each time it parses the file. So public names load on first use, and modules
+that only a running task needs are imported by the functions that need them.
+"""
 
 from __future__ import annotations
 

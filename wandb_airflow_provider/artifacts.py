@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 from wandb_airflow_provider.exceptions import WandbConfigurationError, WandbInvalidNameError
 
@@ -19,13 +18,12 @@ __all__ = [
 
 MAX_ARTIFACT_NAME_LENGTH = 128
 MAX_METADATA_KEYS = 100
-_NAME = re.compile(r"[a-zA-Z0-9_\-.]+\Z")
-_TYPE = re.compile(r"[a-zA-Z0-9_\-.]+( +[a-zA-Z0-9_\-.]+)*\Z")
-_VERSION = re.compile(r"v[0-9]+\Z")
+_NAME = r"[a-zA-Z0-9_\-.]+\Z"
+_TYPE = r"[a-zA-Z0-9_\-.]+( +[a-zA-Z0-9_\-.]+)*\Z"
+_VERSION = r"v[0-9]+\Z"
 
 
-@dataclass(frozen=True)
-class ArtifactRef:
+class ArtifactRef(NamedTuple):
     """
     One version of an artifact, by value: safe in XCom, in a verdict and in a log.
 
@@ -61,7 +59,7 @@ class ArtifactRef:
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON value that lands in XCom."""
-        return asdict(self) | {"path": self.path, "aliases": list(self.aliases)}
+        return self._asdict() | {"path": self.path, "aliases": list(self.aliases)}
 
     @classmethod
     def from_json(cls, value: Any) -> ArtifactRef:
@@ -74,12 +72,11 @@ class ArtifactRef:
             raise WandbConfigurationError(
                 f"Expected an artifact reference as pushed by this package's operators, got {value!r}."
             )
-        known = {f.name for f in fields(cls)}
-        given = {k: v for k, v in value.items() if k in known}
+        given = {k: v for k, v in value.items() if k in cls._fields}
         missing = {"entity", "project", "name", "version", "digest", "type"} - given.keys()
         if missing:
             raise WandbConfigurationError(f"The artifact reference {dict(value)!r} lacks {sorted(missing)}.")
-        if not _VERSION.match(str(given["version"])):
+        if not re.match(_VERSION, str(given["version"])):
             raise WandbConfigurationError(
                 f"The artifact reference names version {given['version']!r}; only a pinned one such as 'v3' is "
                 "accepted, because an alias could move between two tasks."
@@ -95,7 +92,7 @@ def validate_artifact_name(name: str) -> str:
     :raises WandbInvalidNameError: empty, longer than 128 characters, or a character other than letters,
         digits, ``_``, ``-`` and ``.``.
     """
-    if not isinstance(name, str) or not _NAME.match(name) or len(name) > MAX_ARTIFACT_NAME_LENGTH:
+    if not isinstance(name, str) or not re.match(_NAME, name) or len(name) > MAX_ARTIFACT_NAME_LENGTH:
         raise WandbInvalidNameError(
             f"W&B refuses the artifact name {name!r}: use 1 to {MAX_ARTIFACT_NAME_LENGTH} letters, digits, "
             "'_', '-' or '.'."
@@ -110,7 +107,7 @@ def validate_artifact_type(type: str) -> str:
     :raises WandbInvalidNameError: empty, longer than 128 characters, a character other than letters, digits,
         ``_``, ``-``, ``.`` and inner spaces, or a type that W&B keeps for itself.
     """
-    if not isinstance(type, str) or not _TYPE.match(type) or len(type) > MAX_ARTIFACT_NAME_LENGTH:
+    if not isinstance(type, str) or not re.match(_TYPE, type) or len(type) > MAX_ARTIFACT_NAME_LENGTH:
         raise WandbInvalidNameError(
             f"W&B refuses the artifact type {type!r}: use 1 to {MAX_ARTIFACT_NAME_LENGTH} letters, digits, '_', '-', "
             "'.' or inner spaces."
@@ -131,7 +128,7 @@ def validate_alias(alias: str) -> str:
         raise WandbInvalidNameError(
             f"W&B refuses the alias {alias!r}: use 1 to 128 characters without '/' or ':'."
         )
-    if _VERSION.match(alias):
+    if re.match(_VERSION, alias):
         raise WandbInvalidNameError(
             f"The alias {alias!r} looks like a version number, which W&B assigns itself."
         )
@@ -154,6 +151,6 @@ def split_artifact_path(path: str) -> tuple[str | None, str | None, str, str]:
     entity = parts[0] if len(parts) == 3 else None
     project = parts[-2] if len(parts) >= 2 else None
     alias = alias or "latest"
-    if not _VERSION.match(alias):
+    if not re.match(_VERSION, alias):
         validate_alias(alias)
     return entity, project, name, alias

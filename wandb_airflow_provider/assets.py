@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from airflow.providers.common.compat.sdk import Asset
-
-from wandb_airflow_provider.connection import DEFAULT_CONN_ID
+from wandb_airflow_provider.connection_form import DEFAULT_CONN_ID
 from wandb_airflow_provider.registry import RegistryAlias
 
 if TYPE_CHECKING:
     from urllib.parse import SplitResult
+
+    from airflow.sdk import Asset
 
 __all__ = ["sanitize_uri", "wandb_alias_asset"]
 
@@ -39,7 +39,7 @@ def wandb_alias_asset(
         starts the DAG (``fire``).
     :raises WandbInvalidNameError: a name that W&B would refuse.
     """
-    from airflow.sdk import AssetWatcher
+    from airflow.sdk import Asset, AssetWatcher
 
     from wandb_airflow_provider.triggers.registry import WandbRegistryAliasTrigger
 

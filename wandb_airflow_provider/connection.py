@@ -11,9 +11,7 @@ from urllib.parse import urlsplit
 from wandb_airflow_provider.connection_form import CONN_TYPE, EXTRA_FIELDS
 from wandb_airflow_provider.exceptions import WandbConfigurationError
 
-__all__ = ["CONN_TYPE", "DEFAULT_CONN_ID", "EXTRA_FIELDS", "WandbConnection"]
-
-DEFAULT_CONN_ID = "wandb_default"
+__all__ = ["CONN_TYPE", "EXTRA_FIELDS", "WandbConnection"]
 
 _DEFAULT_TIMEOUT = 30.0
 

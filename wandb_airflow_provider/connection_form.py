@@ -1,13 +1,14 @@
-"""The fields of a W&B connection. Imports nothing, because Airflow reads it while it is itself being imported."""
+"""Type and fields of a W&B connection. Imports nothing, because Airflow reads it while it is itself being imported."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["CONN_TYPE", "EXTRA_FIELDS"]
+__all__ = ["CONN_TYPE", "DEFAULT_CONN_ID", "EXTRA_FIELDS"]
 
 CONN_TYPE = "wandb"
+DEFAULT_CONN_ID = "wandb_default"
 
 EXTRA_FIELDS: Mapping[str, Mapping[str, Any]] = {
     "entity": {

@@ -8,12 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 from wandb_airflow_provider.identity import RunRef
 
-__all__ = ["RUN_KEY", "RUN_URL_KEY", "PipelineSettings", "Upstream", "find_pipeline", "upstream_run_tasks"]
-
-RUN_KEY = "wandb_run"
-"""XCom key of the JSON value of a task's :class:`~wandb_airflow_provider.identity.RunRef`."""
-RUN_URL_KEY = "wandb_run_url"
-"""XCom key of the URL of a task's run."""
+__all__ = ["PipelineSettings", "Upstream", "find_pipeline", "upstream_run_tasks"]
 
 
 class PipelineSettings(NamedTuple):

@@ -5,23 +5,26 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from wandb_airflow_provider.exceptions import WandbConfigurationError
 
-__all__ = ["RunRef", "TaskIdentity"]
+__all__ = ["RUN_KEY", "RUN_URL_KEY", "RunRef", "TaskIdentity"]
+
+RUN_KEY = "wandb_run"
+"""XCom key of the JSON value of a task's :class:`RunRef`."""
+RUN_URL_KEY = "wandb_run_url"
+"""XCom key of the URL of a task's run."""
 
 RetryPolicy = Literal["new", "resume"]
 
-_UNSAFE_ID = re.compile(r"[^a-zA-Z0-9_.-]+")
+_UNSAFE_ID = r"[^a-zA-Z0-9_.-]+"
 _MAX_TAG = 64
 _MAX_GROUP = 128
 _ROOT_TASK = ""
 
 
-@dataclass(frozen=True)
-class RunRef:
+class RunRef(NamedTuple):
     """
     The address of one W&B run; prints as ``entity/project/run_id``.
 
@@ -127,7 +130,7 @@ def clean_tags(tags: Iterable[str]) -> tuple[str, ...]:
 
 def slug(text: str, length: int = 64) -> str:
     """Return the text with every character outside ``[a-zA-Z0-9_.-]`` replaced, at most ``length`` long."""
-    return _UNSAFE_ID.sub("-", text).strip("-.")[:length].strip("-.")
+    return re.sub(_UNSAFE_ID, "-", text).strip("-.")[:length].strip("-.")
 
 
 def _run_id(readable: str, parts: Iterable[str]) -> str:

@@ -46,7 +46,7 @@ _BOUNDS = ("minimum", "above", "maximum", "below", "min_change", "max_change")
 _NOT_FINITE_TEXT = frozenset({"nan", "infinity", "-infinity", "inf", "-inf"})
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class MetricRule:
     """
     What one metric of the evaluated run must satisfy. Every bound that is given must hold.
@@ -121,6 +121,10 @@ class MetricRule:
 
     def __str__(self) -> str:
         return f"{self.metric} {self.threshold}"
+
+    def __repr__(self) -> str:
+        options = ", ".join(f"{name}={value!r}" for name, value in self.to_dict().items())
+        return f"{type(self).__name__}({options})"
 
     @property
     def needs_baseline(self) -> bool:

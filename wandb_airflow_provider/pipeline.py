@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from wandb_airflow_provider.connection import DEFAULT_CONN_ID
+from wandb_airflow_provider.connection_form import DEFAULT_CONN_ID
 from wandb_airflow_provider.exceptions import WandbConfigurationError
-from wandb_airflow_provider.hierarchy import RUN_KEY, PipelineSettings, find_pipeline
-from wandb_airflow_provider.operators.pipeline import WandbPipelineCloseOperator, WandbPipelineOpenOperator
-from wandb_airflow_provider.provenance import TRIGGERED_BY
+from wandb_airflow_provider.identity import RUN_KEY
+
+if TYPE_CHECKING:
+    from wandb_airflow_provider.hierarchy import PipelineSettings
 
 __all__ = ["wandb_pipeline"]
 
@@ -47,6 +48,14 @@ def wandb_pipeline(
     :param config: Config of every run.
     :raises WandbConfigurationError: the DAG has a pipeline already. Raised when the DAG is parsed.
     """
+    from airflow.sdk.definitions._internal.contextmanager import DagContext
+
+    from wandb_airflow_provider.hierarchy import PipelineSettings, find_pipeline
+    from wandb_airflow_provider.operators.pipeline import (
+        WandbPipelineCloseOperator,
+        WandbPipelineOpenOperator,
+    )
+
     if wandb_retries not in ("new", "resume"):
         raise WandbConfigurationError(f"wandb_retries is {wandb_retries!r}; expected 'new' or 'resume'.")
     settings = PipelineSettings(
@@ -59,8 +68,6 @@ def wandb_pipeline(
         wandb_retries=wandb_retries,
         config=dict(config or {}),
     )
-    from airflow.sdk.definitions._internal.contextmanager import DagContext
-
     dag = DagContext.get_current()
     if dag is None:
         raise WandbConfigurationError(
@@ -88,6 +95,8 @@ def wandb_pipeline(
 
 def _name_parent(task: Any) -> None:
     """Let the DAG run that a TriggerDagRunOperator starts know where it comes from."""
+    from wandb_airflow_provider.provenance import TRIGGERED_BY
+
     module = sys.modules.get(_TRIGGER_MODULE)
     if module is None or not isinstance(task, module.TriggerDagRunOperator):
         return

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, Self
 from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit
 
 from wandb_airflow_provider.artifacts import validate_alias, validate_artifact_name
@@ -17,8 +16,13 @@ _SCHEME = "wandb"
 _NETLOC = "registry"
 
 
-@dataclass(frozen=True, order=True)
-class RegistryAlias:
+class _Names(NamedTuple):
+    registry: str
+    collection: str
+    alias: str
+
+
+class RegistryAlias(_Names):
     """
     An alias of a registry collection; prints as ``registry/collection:alias``.
 
@@ -28,16 +32,14 @@ class RegistryAlias:
     :raises WandbInvalidNameError: a name that W&B would refuse.
     """
 
-    registry: str
-    collection: str
-    alias: str
+    __slots__ = ()
 
-    def __post_init__(self) -> None:
-        if isinstance(self.registry, str):
-            object.__setattr__(self, "registry", self.registry.removeprefix(PROJECT_PREFIX))
-        validate_artifact_name(self.registry)
-        validate_artifact_name(self.collection)
-        validate_alias(self.alias)
+    def __new__(cls, registry: str, collection: str, alias: str) -> Self:
+        if isinstance(registry, str):
+            registry = registry.removeprefix(PROJECT_PREFIX)
+        return super().__new__(
+            cls, validate_artifact_name(registry), validate_artifact_name(collection), validate_alias(alias)
+        )
 
     def __str__(self) -> str:
         return f"{self.registry}/{self.collection}:{self.alias}"

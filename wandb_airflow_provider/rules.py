@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from wandb_airflow_provider.artifacts import ArtifactRef
 from wandb_airflow_provider.exceptions import WandbConfigurationError
@@ -18,8 +17,7 @@ _FORMAT = 1
 _KEYS = {"format", "passed", "summary", "digest", "candidate", "run", "baseline", "evaluated_at", "outcomes"}
 
 
-@dataclass(frozen=True)
-class Verdict:
+class Verdict(NamedTuple):
     """
     The result of a gate: what was judged, on which figures, and for exactly which content.
 

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import psutil
 
-from wandb_airflow_provider.connection import WandbConnection
 from wandb_airflow_provider.exceptions import (
     WandbAuthenticationError,
     WandbError,
@@ -26,6 +25,8 @@ from wandb_airflow_provider.exceptions import (
 
 if TYPE_CHECKING:
     import wandb
+
+    from wandb_airflow_provider.connection import WandbConnection
 
 __all__ = [
     "RunSpec",

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from wandb_airflow_provider import _HOMES
 
 ROOT = Path(__file__).parents[2]
 HEAVY = ("wandb", "numpy", "pandas", "scipy", "sklearn", "torch", "plotly", "graphql")
+RUNNING = ("connection", "hooks.runs", "operators.pipeline", "promotion", "sdk", "timeline", "waiting")
 
 
 def modules_after(code: str) -> set[str]:
@@ -46,6 +48,17 @@ def test_importing_every_public_name_imports_nothing_heavy() -> None:
         )
         == set()
     )
+
+
+def test_importing_every_public_name_leaves_out_what_only_a_running_task_needs() -> None:
+    code = (
+        "import sys\nimport wandb_airflow_provider as package\n"
+        "for name in package.__all__: getattr(package, name)\n"
+        f"loaded = [name for name in {RUNNING!r} if f'wandb_airflow_provider.{{name}}' in sys.modules]\n"
+        "assert not loaded, loaded"
+    )
+    assert all(find_spec(f"wandb_airflow_provider.{name}") for name in RUNNING)
+    assert modules_after(code) == set()
 
 
 def test_importing_the_package_imports_no_airflow() -> None:

@@ -186,6 +186,8 @@ def test_a_wrong_rule_is_refused_when_it_is_made(options: dict[str, Any]) -> Non
 def test_a_rule_survives_json_and_names_an_unknown_option() -> None:
     rule = MetricRule(metric="m", minimum=0.5, min_change=-0.1, relative=True, against="p/m")
     assert MetricRule.from_dict(json.loads(json.dumps(rule.to_dict()))) == rule
+    assert eval(repr(rule)) == rule
+    assert repr(MetricRule(metric="m", minimum=0.5)) == "MetricRule(metric='m', minimum=0.5)"
     assert MetricRule.from_dict({"metric": "m", "minimum": "0.5"}).minimum == 0.5
     with pytest.raises(WandbConfigurationError, match="minimun"):
         MetricRule.from_dict({"metric": "m", "minimun": 0.5})

@@ -7,7 +7,6 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wandb_airflow_provider import sdk
 from wandb_airflow_provider.artifacts import (
     MAX_METADATA_KEYS,
     ArtifactRef,
@@ -59,6 +58,8 @@ def log_artifact(
     :raises WandbConfigurationError: a name, type or alias that W&B refuses, a path or reference that does not
         exist, metadata that is no JSON, or nothing to log. Nothing has been sent.
     """
+    from wandb_airflow_provider import sdk
+
     aliases = list(aliases)
     found, uris = check_artifact(
         name, type=type, paths=paths, references=references, aliases=aliases, metadata=metadata
@@ -131,6 +132,8 @@ def download_artifact(
     :raises WandbArtifactNotFoundError: no such artifact, version or alias.
     :raises WandbConfigurationError: the content differs from the reference's digest.
     """
+    from wandb_airflow_provider import sdk
+
     ref = None if isinstance(artifact, str) else as_ref(artifact)
     path = ref.path if ref is not None else str(artifact)
     split_artifact_path(path)
@@ -157,6 +160,8 @@ def as_ref(value: ArtifactRef | Mapping[str, Any]) -> ArtifactRef:
 def _with_metadata(
     name: str, type: str, description: str | None, metadata: Mapping[str, Any]
 ) -> wandb.Artifact:
+    from wandb_airflow_provider import sdk
+
     try:
         return sdk.new_artifact(name, type, description=description, metadata=dict(metadata))
     except (TypeError, ValueError) as error:

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import AirflowSkipException, TaskDeferred
 
 from wandb_airflow_provider import sdk
-from wandb_airflow_provider.connection import WandbConnection
 from wandb_airflow_provider.identity import RunRef
 
 if TYPE_CHECKING:
     import wandb
+
+    from wandb_airflow_provider.connection import WandbConnection
 
 __all__ = ["REASON_KEY", "STATE_KEY", "RunSession", "release_when_idle"]
 

@@ -5,51 +5,35 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseHook
 
-from wandb_airflow_provider import sdk
 from wandb_airflow_provider.artifacts import (
     ArtifactRef,
     split_artifact_path,
     validate_alias,
     validate_artifact_name,
 )
-from wandb_airflow_provider.connection import CONN_TYPE, DEFAULT_CONN_ID, EXTRA_FIELDS, WandbConnection
+from wandb_airflow_provider.connection_form import CONN_TYPE, DEFAULT_CONN_ID, EXTRA_FIELDS
 from wandb_airflow_provider.exceptions import (
     WandbArtifactNotFoundError,
     WandbConfigurationError,
     WandbError,
     WandbNotFoundError,
 )
-from wandb_airflow_provider.hooks.runs import RunSession, release_when_idle
 from wandb_airflow_provider.identity import RunRef
 from wandb_airflow_provider.registry import PROJECT_PREFIX
 
 if TYPE_CHECKING:
     import wandb
 
-__all__ = ["RunRecord", "WandbHook"]
+    from wandb_airflow_provider.connection import WandbConnection
+    from wandb_airflow_provider.hooks.run_record import RunRecord
+    from wandb_airflow_provider.hooks.runs import RunSession
+    from wandb_airflow_provider.sdk import RunSpec
 
-
-class RunRecord(NamedTuple):
-    """
-    One run as W&B has it now.
-
-    :param state: W&B's own: running, finished, failed, crashed, killed, preempted, preempting or pending.
-    """
-
-    ref: RunRef
-    name: str
-    state: str
-    group: str | None
-    job_type: str | None
-    tags: tuple[str, ...]
-    config: dict[str, Any]
-    summary: dict[str, Any]
-    created_at: str
-    heartbeat_at: str | None
+__all__ = ["WandbHook"]
 
 
 class WandbHook(BaseHook):
@@ -86,6 +70,8 @@ class WandbHook(BaseHook):
         """
         from airflow.providers.common.compat.sdk import AirflowNotFoundException
 
+        from wandb_airflow_provider.connection import WandbConnection
+
         try:
             conn = self.get_connection(self.wandb_conn_id)
         except AirflowNotFoundException as error:
@@ -97,6 +83,8 @@ class WandbHook(BaseHook):
 
     def get_conn(self) -> wandb.Api:
         """Return W&B's public API client, cached per process and credentials."""
+        from wandb_airflow_provider import sdk
+
         return sdk.client(self.connection)
 
     @property
@@ -130,12 +118,14 @@ class WandbHook(BaseHook):
             )
         return project
 
-    def open_run(self, spec: sdk.RunSpec) -> RunSession:
+    def open_run(self, spec: RunSpec) -> RunSession:
         """
         Return a context manager that opens the run and finishes it with the right exit code.
 
         :raises WandbNotFoundError: the project does not exist and the connection forbids to create it.
         """
+        from wandb_airflow_provider.hooks.runs import RunSession
+
         if not self.connection.allow_project_creation:
             self._require_project(spec.entity or self.entity, spec.project or self.project)
         return RunSession(self.connection, spec)
@@ -167,6 +157,8 @@ class WandbHook(BaseHook):
 
     @staticmethod
     def _record(run: Any) -> RunRecord:
+        from wandb_airflow_provider.hooks.run_record import RunRecord
+
         summary = dict(run.summary_metrics or {})
         return RunRecord(
             ref=RunRef(run.entity, run.project, run.id, url=run.url),
@@ -244,10 +236,14 @@ class WandbHook(BaseHook):
 
     def translate_errors(self, action: str) -> AbstractContextManager[None]:
         """Turn what wandb raises into this package's errors; ``action`` completes "Could not ..."."""
+        from wandb_airflow_provider import sdk
+
         return sdk.translate_errors(action, self.connection)
 
     def test_connection(self) -> tuple[bool, str]:
         """Say whose key it is, which teams it may write to, or what is wrong, in one sentence."""
+        from wandb_airflow_provider.hooks.runs import release_when_idle
+
         try:
             with self.translate_errors("read the account"):
                 viewer = self.get_conn().viewer

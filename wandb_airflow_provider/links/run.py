@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperatorLink
 
-from wandb_airflow_provider.hierarchy import RUN_URL_KEY
+from wandb_airflow_provider.identity import RUN_URL_KEY
 
 if TYPE_CHECKING:
     from airflow.sdk.types import TaskInstanceKey

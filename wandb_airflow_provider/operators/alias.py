@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 from wandb_airflow_provider.artifacts import ArtifactRef
 from wandb_airflow_provider.exceptions import WandbPermissionError, WandbPromotionRefusedError
 from wandb_airflow_provider.operators.base import WandbBaseOperator
-from wandb_airflow_provider.promotion import PromotionRecord, TaskMark
 from wandb_airflow_provider.registry import RegistryAlias
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+    from wandb_airflow_provider.promotion import TaskMark
 
 __all__ = ["AliasOperator"]
 
@@ -71,6 +72,8 @@ class AliasOperator(WandbBaseOperator):
         return holder
 
     def _describe(self, holder: ArtifactRef | None) -> str:
+        from wandb_airflow_provider.promotion import PromotionRecord
+
         if holder is None:
             return "nothing"
         metadata = self.hook.artifact_metadata(holder.source or holder)
@@ -87,6 +90,8 @@ class AliasOperator(WandbBaseOperator):
         }
 
     def _mark(self, context: Context) -> TaskMark:
+        from wandb_airflow_provider.promotion import TaskMark
+
         ti = context["ti"]
         index = ti.map_index
         return TaskMark(ti.dag_id, ti.run_id, ti.task_id, -1 if index is None else index)

@@ -9,28 +9,19 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
-from wandb_airflow_provider import sdk
-from wandb_airflow_provider.connection import DEFAULT_CONN_ID
+from wandb_airflow_provider.connection_form import DEFAULT_CONN_ID
 from wandb_airflow_provider.exceptions import WandbConfigurationError, WandbError
-from wandb_airflow_provider.hierarchy import (
-    RUN_KEY,
-    RUN_URL_KEY,
-    PipelineSettings,
-    find_pipeline,
-    runs_from_xcom,
-    upstream_run_tasks,
-)
 from wandb_airflow_provider.hooks.wandb import WandbHook
-from wandb_airflow_provider.identity import RunRef, TaskIdentity, clean_tags
+from wandb_airflow_provider.identity import RUN_KEY, RUN_URL_KEY, RunRef, TaskIdentity, clean_tags
 from wandb_airflow_provider.links.run import WandbRunLink
-from wandb_airflow_provider.provenance import map_index, task_provenance
-from wandb_airflow_provider.sdk import RunSpec
 
 if TYPE_CHECKING:
     import wandb
     from airflow.sdk import Context
 
+    from wandb_airflow_provider.hierarchy import PipelineSettings
     from wandb_airflow_provider.hooks.runs import RunSession
+    from wandb_airflow_provider.sdk import RunSpec
 
 __all__ = ["WandbBaseOperator"]
 
@@ -110,6 +101,8 @@ class WandbBaseOperator(BaseOperator):
 
     def execute(self, context: Context) -> Any:
         """Open the run, push its address, work, and finish it."""
+        from wandb_airflow_provider import sdk
+
         try:
             self.check()
         except WandbError:
@@ -128,6 +121,8 @@ class WandbBaseOperator(BaseOperator):
     @cached_property
     def pipeline(self) -> PipelineSettings | None:
         """The settings of the ``wandb_pipeline(...)`` of this task's DAG, if it has one."""
+        from wandb_airflow_provider.hierarchy import find_pipeline
+
         return find_pipeline(self.dag)
 
     @cached_property
@@ -141,6 +136,9 @@ class WandbBaseOperator(BaseOperator):
         )
 
     def _run_spec(self, context: Context) -> RunSpec:
+        from wandb_airflow_provider.provenance import map_index, task_provenance
+        from wandb_airflow_provider.sdk import RunSpec
+
         ti = context["ti"]
         pipeline = self.pipeline
         retries = self.wandb_retries or (pipeline.wandb_retries if pipeline else "new")
@@ -183,6 +181,9 @@ class WandbBaseOperator(BaseOperator):
 
     @staticmethod
     def _upstream(ti: Any) -> list[RunRef]:
+        from wandb_airflow_provider.hierarchy import runs_from_xcom, upstream_run_tasks
+        from wandb_airflow_provider.provenance import map_index
+
         upstream = upstream_run_tasks(ti.task)
         same = [found.task_id for found in upstream if found.same_map_index]
         every = [found.task_id for found in upstream if not found.same_map_index]

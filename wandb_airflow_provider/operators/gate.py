@@ -8,19 +8,16 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.providers.common.compat.sdk import SkipMixin
 
-from wandb_airflow_provider import sdk
 from wandb_airflow_provider.artifacts import ArtifactRef
 from wandb_airflow_provider.exceptions import (
     WandbConfigurationError,
     WandbGateFailedError,
     WandbNotFoundError,
 )
-from wandb_airflow_provider.hooks.runs import REASON_KEY
 from wandb_airflow_provider.identity import RunRef
 from wandb_airflow_provider.metric_rule import MetricRule
 from wandb_airflow_provider.operators.base import WandbBaseOperator
 from wandb_airflow_provider.operators.candidate import parse_json, parse_path, read_candidate
-from wandb_airflow_provider.promotion import PromotionRecord
 from wandb_airflow_provider.registry import RegistryAlias
 from wandb_airflow_provider.rules import Verdict, evaluate, parse_rules
 
@@ -196,6 +193,8 @@ class WandbMetricGateOperator(WandbBaseOperator, SkipMixin):
 
     def _figures_of(self, holder: ArtifactRef, target: RegistryAlias) -> Mapping[str, Any] | None:
         """Return the metrics of the run that evaluated the holder: as recorded at promotion, else its own run's."""
+        from wandb_airflow_provider.promotion import PromotionRecord
+
         record = PromotionRecord.find(self.hook.artifact_metadata(holder.source or holder), target)
         path = record.verdict.run.path if record else holder.source_run
         if path is None:
@@ -208,6 +207,9 @@ class WandbMetricGateOperator(WandbBaseOperator, SkipMixin):
             return None
 
     def _log_to_wandb(self, wandb_run: wandb.Run, verdict: Verdict) -> None:
+        from wandb_airflow_provider import sdk
+        from wandb_airflow_provider.hooks.runs import REASON_KEY
+
         self.log.info("%s", verdict.summary)
         with self.hook.translate_errors(f"log the verdict to the W&B run {wandb_run.id!r}"):
             wandb_run.use_artifact(verdict.candidate.path)

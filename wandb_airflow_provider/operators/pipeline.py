@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
-from wandb_airflow_provider.hierarchy import RUN_KEY, RUN_URL_KEY, PipelineSettings
 from wandb_airflow_provider.hooks.runs import EXIT_FAILURE, EXIT_SUCCESS, REASON_KEY, STATE_KEY
-from wandb_airflow_provider.hooks.wandb import RunRecord, WandbHook
-from wandb_airflow_provider.identity import RunRef, TaskIdentity, clean_tags
+from wandb_airflow_provider.hooks.wandb import WandbHook
+from wandb_airflow_provider.identity import RUN_KEY, RUN_URL_KEY, RunRef, TaskIdentity, clean_tags
 from wandb_airflow_provider.links.run import WandbRunLink
 from wandb_airflow_provider.provenance import map_index, task_provenance
 from wandb_airflow_provider.sdk import RunSpec
@@ -19,6 +18,8 @@ from wandb_airflow_provider.timeline import Outcome, TaskRun, TaskState, dag_run
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from wandb_airflow_provider.hierarchy import PipelineSettings
+    from wandb_airflow_provider.hooks.run_record import RunRecord
     from wandb_airflow_provider.hooks.runs import RunSession
 
 __all__ = ["WandbPipelineCloseOperator", "WandbPipelineOpenOperator"]

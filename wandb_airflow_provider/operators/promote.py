@@ -10,12 +10,13 @@ from wandb_airflow_provider.artifacts import ArtifactRef
 from wandb_airflow_provider.exceptions import WandbPromotionRefusedError
 from wandb_airflow_provider.operators.alias import AliasOperator
 from wandb_airflow_provider.operators.candidate import parse_json, parse_path, read_candidate
-from wandb_airflow_provider.promotion import ROLLBACK_KEY, Approval, PromotionRecord, TaskMark
 from wandb_airflow_provider.rules import Verdict
 
 if TYPE_CHECKING:
     import wandb
     from airflow.sdk import Context
+
+    from wandb_airflow_provider.promotion import PromotionRecord, TaskMark
 
 __all__ = ["WandbPromoteOperator", "WandbRollbackOperator"]
 
@@ -60,6 +61,8 @@ class WandbPromoteOperator(AliasOperator):
 
     def check(self) -> None:
         """Check everything that can be checked by reading."""
+        from wandb_airflow_provider.promotion import Approval
+
         target = self._target
         self._verdict = verdict = Verdict.from_json(parse_json(self.verdict))
         if not verdict.passed:
@@ -77,6 +80,8 @@ class WandbPromoteOperator(AliasOperator):
 
     def execute_in_run(self, context: Context, wandb_run: wandb.Run) -> dict[str, Any]:
         """Record the intent, move the alias, verify, and complete the record."""
+        from wandb_airflow_provider.promotion import PromotionRecord
+
         version = self._version
         with self.hook.translate_errors(f"record the use of {version}"):
             wandb_run.use_artifact(version.path)
@@ -198,6 +203,8 @@ class WandbRollbackOperator(AliasOperator):
         return self._result(changed, overthrown, restored)
 
     def _to_restore(self, holder: ArtifactRef, source: ArtifactRef) -> ArtifactRef:
+        from wandb_airflow_provider.promotion import PromotionRecord
+
         target = self._target
         if self.version:
             return self.hook.get_artifact(
@@ -219,11 +226,15 @@ class WandbRollbackOperator(AliasOperator):
         return restored
 
     def _rollback_of(self, source: ArtifactRef, mark: TaskMark) -> dict[str, Any] | None:
+        from wandb_airflow_provider.promotion import ROLLBACK_KEY, TaskMark
+
         kept: dict[str, Any] = self.hook.artifact_metadata(source).get(ROLLBACK_KEY, {})
         value: dict[str, Any] | None = kept.get(str(self._target))
         return value if value is not None and TaskMark.from_json(value["task"]) == mark else None
 
     def _keep(self, origin: ArtifactRef, holder: ArtifactRef, mark: TaskMark) -> None:
+        from wandb_airflow_provider.promotion import ROLLBACK_KEY
+
         kept = self.hook.artifact_metadata(origin).get(ROLLBACK_KEY, {})
         entry = {
             "from": holder.to_json(),

@@ -14,8 +14,7 @@ from airflow.providers.common.compat.sdk import (
     conf,
 )
 
-from wandb_airflow_provider import sdk
-from wandb_airflow_provider.connection import DEFAULT_CONN_ID
+from wandb_airflow_provider.connection_form import DEFAULT_CONN_ID
 from wandb_airflow_provider.exceptions import (
     WandbAuthenticationError,
     WandbConfigurationError,
@@ -26,11 +25,12 @@ from wandb_airflow_provider.exceptions import (
 )
 from wandb_airflow_provider.hooks.wandb import WandbHook
 from wandb_airflow_provider.registry import RegistryAlias
-from wandb_airflow_provider.waiting import AliasWish, Decision, Observation, decide
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
     from airflow.sdk.bases.sensor import PokeReturnValue
+
+    from wandb_airflow_provider.waiting import Decision
 
 __all__ = ["WandbRegistryAliasSensor"]
 
@@ -102,6 +102,8 @@ class WandbRegistryAliasSensor(BaseSensorOperator):
 
     def execute(self, context: Context) -> Any:
         """Look once, then wait in this process or in the triggerer."""
+        from wandb_airflow_provider import sdk
+
         end_time = time.time() + self.timeout
         try:
             if not self.deferrable:
@@ -127,9 +129,13 @@ class WandbRegistryAliasSensor(BaseSensorOperator):
 
         :raises WandbConfigurationError: the event cannot be understood.
         """
+        from wandb_airflow_provider.waiting import Decision
+
         return self._finish(Decision.from_json(event))
 
     def _look(self, end_time: float) -> Decision:
+        from wandb_airflow_provider.waiting import AliasWish, Observation, decide
+
         target = RegistryAlias(self.registry, self.collection, self.alias)
         try:
             hook = WandbHook(self.wandb_conn_id)

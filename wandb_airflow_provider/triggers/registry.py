@@ -8,23 +8,18 @@ import math
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Hashable
 from contextlib import aclosing
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.sdk.exceptions import AirflowRuntimeError
 from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 
-from wandb_airflow_provider.connection import DEFAULT_CONN_ID
+from wandb_airflow_provider.connection_form import DEFAULT_CONN_ID
 from wandb_airflow_provider.exceptions import WandbConfigurationError
 from wandb_airflow_provider.registry import RegistryAlias
-from wandb_airflow_provider.triggers.alias_stream import Interests, Snapshot, interests_of, poll_aliases
-from wandb_airflow_provider.waiting import (
-    AliasWish,
-    Decision,
-    Observation,
-    Seen,
-    decide,
-    observe_change,
-)
+
+if TYPE_CHECKING:
+    from wandb_airflow_provider.triggers.alias_stream import Snapshot
+    from wandb_airflow_provider.waiting import Decision, Observation, Seen
 
 __all__ = ["WandbRegistryAliasTrigger"]
 
@@ -90,7 +85,8 @@ class WandbRegistryAliasTrigger(BaseEventTrigger):
         self.poll_interval = float(poll_interval)
         self.mode = mode
         self.first: Literal["baseline", "fire"] = first
-        self.wish = AliasWish(digest, not_version)
+        self.digest = digest
+        self.not_version = not_version
         self.end_time = end_time
         self._failing = False
 
@@ -104,8 +100,8 @@ class WandbRegistryAliasTrigger(BaseEventTrigger):
                 "poll_interval": self.poll_interval,
                 "mode": self.mode,
                 "first": self.first,
-                "digest": self.wish.digest,
-                "not_version": self.wish.not_version,
+                "digest": self.digest,
+                "not_version": self.not_version,
                 "end_time": self.end_time,
             },
         )
@@ -121,6 +117,8 @@ class WandbRegistryAliasTrigger(BaseEventTrigger):
     @classmethod
     async def open_shared_stream(cls, kwargs: dict[str, Any]) -> AsyncGenerator[Snapshot, None]:
         """Poll for all readers of the stream."""
+        from wandb_airflow_provider.triggers.alias_stream import interests_of, poll_aliases
+
         conn_id, interval = kwargs["wandb_conn_id"], kwargs["poll_interval"]
         interests = interests_of(cls._stream_key(conn_id, interval))
         async with aclosing(poll_aliases(conn_id, interval, interests)) as stream:
@@ -131,6 +129,8 @@ class WandbRegistryAliasTrigger(BaseEventTrigger):
         self, shared_stream: AsyncIterator[Snapshot]
     ) -> AsyncGenerator[TriggerEvent, None]:
         """Turn the shared snapshots into this trigger's events."""
+        from wandb_airflow_provider.triggers.alias_stream import interests_of
+
         with interests_of(self.shared_stream_key()).register(self.target):
             async with aclosing(self._events(shared_stream)) as events:
                 async for event in events:
@@ -138,6 +138,8 @@ class WandbRegistryAliasTrigger(BaseEventTrigger):
 
     async def run(self) -> AsyncGenerator[TriggerEvent, None]:
         """Poll for this trigger alone: Airflow before 3.3 knows no shared streams."""
+        from wandb_airflow_provider.triggers.alias_stream import Interests, poll_aliases
+
         interests = Interests()
         with interests.register(self.target):
             stream = poll_aliases(self.wandb_conn_id, self.poll_interval, interests)
@@ -154,11 +156,14 @@ class WandbRegistryAliasTrigger(BaseEventTrigger):
                 yield event
 
     async def _wait(self, stream: AsyncIterator[Snapshot]) -> Decision:
+        from wandb_airflow_provider.waiting import AliasWish, decide
+
+        wish = AliasWish(self.digest, self.not_version)
         end_time = math.inf if self.end_time is None else self.end_time
         observed: Observation | None = None
         while True:
             now = time.time()
-            decision = decide(self.target, self.wish, observed, now=now, end_time=end_time)
+            decision = decide(self.target, wish, observed, now=now, end_time=end_time)
             if decision.status != "wait":
                 return decision
             try:
@@ -166,12 +171,14 @@ class WandbRegistryAliasTrigger(BaseEventTrigger):
                     anext(stream), None if self.end_time is None else self.end_time - now
                 )
             except TimeoutError:
-                return decide(self.target, self.wish, observed, now=end_time, end_time=end_time)
+                return decide(self.target, wish, observed, now=end_time, end_time=end_time)
             if self.target in snapshot:
                 observed = snapshot[self.target]
                 self._log_outage(observed)
 
     async def _watch(self, stream: AsyncIterator[Snapshot]) -> AsyncGenerator[TriggerEvent, None]:
+        from wandb_airflow_provider.waiting import observe_change
+
         memory = _Memory(self.asset_state_store, self.target)
         seen: Seen | None = None
         async for snapshot in stream:
@@ -221,6 +228,8 @@ class _Memory:
 
     async def recall(self) -> Seen | None:
         """Return what was last reported; ``recalled`` tells whether the answer can be relied on."""
+        from wandb_airflow_provider.waiting import Seen
+
         try:
             stored = await self._store.aget(self._key)
         except (AirflowRuntimeError, ValueError) as error:

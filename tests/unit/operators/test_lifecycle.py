@@ -20,8 +20,9 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, A
 from wandb_airflow_provider import WandbPythonOperator, sdk
 from wandb_airflow_provider.devserver import DevServer
 from wandb_airflow_provider.exceptions import WandbConfigurationError
+from wandb_airflow_provider.hooks.run_record import RunRecord
 from wandb_airflow_provider.hooks.runs import RunSession
-from wandb_airflow_provider.hooks.wandb import RunRecord, WandbHook
+from wandb_airflow_provider.hooks.wandb import WandbHook
 from wandb_airflow_provider.identity import RunRef, TaskIdentity
 
 
