@@ -8,6 +8,9 @@ import shutil
 import tempfile
 from pathlib import Path
 
+# The plugin is also registered by the installed package, under the same name.
+pytest_plugins = ["pytester", "wandb_airflow_provider.devserver.pytest_plugin"]
+
 _HOME = Path(tempfile.mkdtemp(prefix="wandb-airflow-tests-"))
 atexit.register(shutil.rmtree, _HOME, ignore_errors=True)
 
@@ -29,6 +32,10 @@ os.environ.update(
         "WANDB_CONFIG_DIR": str(_HOME / "wandb-config"),
         "WANDB_ERROR_REPORTING": "false",
         "WANDB_SILENT": "true",
+        # Reading the metadata of two hundred distributions takes longer than all else that opening a run does.
+        "WANDB_X_SAVE_REQUIREMENTS": "false",
+        # The workers of the tests share the cores; more threads than cores make each other wait.
+        "OPENBLAS_NUM_THREADS": "1",
     }
 )
 for _name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_ENTITY", "WANDB_PROJECT"):

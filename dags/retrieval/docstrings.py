@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import sysconfig
 import warnings
@@ -26,6 +27,8 @@ _SKIPPED_FOLDERS = frozenset(
         "turtledemo",
     }
 )
+# Where a statement holds others, in source order; nothing else can hold a definition.
+_BLOCKS = ("body", "cases", "handlers", "orelse", "finalbody")
 _EDGES = " +-:=,"
 _EMAIL = re.compile(r"<?\b[\w.+-]+@[\w-]+(?:\.[\w-]+)+\b>?")
 _CREDIT_LINE = re.compile(
@@ -65,15 +68,22 @@ def module_files(stdlib: Path) -> dict[str, list[tuple[str, Path]]]:
     so that the same documentation cannot land in two splits.
     """
     groups: dict[str, list[tuple[str, Path]]] = {}
-    for path in sorted(stdlib.rglob("*.py"), key=lambda file: file.relative_to(stdlib).parts):
-        parts = path.relative_to(stdlib).with_suffix("").parts
-        if any(part in _SKIPPED_FOLDERS or part.startswith("config-") for part in parts[:-1]):
-            continue
+    for parts, path in sorted(_sources(stdlib)):
         names = parts[:-1] if parts[-1] == "__init__" else parts
         if names:
             top = re.sub(r"^_(?:py)?", "", names[0]) or names[0]
             groups.setdefault(".".join((top, *names[1:])), []).append((".".join(names), path))
     return dict(sorted(groups.items()))
+
+
+def _sources(stdlib: Path) -> Iterator[tuple[tuple[str, ...], Path]]:
+    """Yield path parts, without suffix, and path of each source file; skipped folders are not even listed."""
+    for folder, below, files in os.walk(stdlib):
+        below[:] = [name for name in below if name not in _SKIPPED_FOLDERS and not name.startswith("config-")]
+        parts = Path(folder).relative_to(stdlib).parts
+        for name in files:
+            if name.endswith(".py"):
+                yield (*parts, name.removesuffix(".py")), Path(folder, name)
 
 
 def read_docstrings(module: str, path: Path) -> Iterator[Docstring]:
@@ -92,17 +102,18 @@ def read_docstrings(module: str, path: Path) -> Iterator[Docstring]:
 
 
 def _documented(node: ast.AST, module: str, *, prefix: str, inside_class: bool) -> Iterator[Docstring]:
-    for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            is_class = isinstance(child, ast.ClassDef)
-            kind = "class" if is_class else "method" if inside_class else "function"
-            qualname = f"{prefix}{child.name}"
-            text = ast.get_docstring(child)
-            if text and text.strip():
-                yield Docstring(module, qualname, kind, text)
-            yield from _documented(child, module, prefix=f"{qualname}.", inside_class=is_class)
-        elif isinstance(child, ast.stmt | ast.ExceptHandler | ast.match_case):
-            yield from _documented(child, module, prefix=prefix, inside_class=inside_class)
+    for block in _BLOCKS:
+        for child in getattr(node, block, ()):
+            if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                is_class = isinstance(child, ast.ClassDef)
+                kind = "class" if is_class else "method" if inside_class else "function"
+                qualname = f"{prefix}{child.name}"
+                text = ast.get_docstring(child)
+                if text and text.strip():
+                    yield Docstring(module, qualname, kind, text)
+                yield from _documented(child, module, prefix=f"{qualname}.", inside_class=is_class)
+            else:
+                yield from _documented(child, module, prefix=prefix, inside_class=inside_class)
 
 
 def scrub(text: str) -> str:

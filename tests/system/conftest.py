@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,16 @@ from wandb_airflow_provider.demo.devserver_process import DevServerProcess
 DAGS_FOLDER = Path(__file__).parent / "dags"
 WANDB_ENTITY = "local"
 WANDB_PROJECT = "system-tests"
+
+# Each task is forked from the scheduler, so that what the scheduler has imported costs the task nothing. Importing
+# wandb starts no thread and no process. The demo's own tests run without this, as everybody's Airflow does.
+IMPORT_WANDB_IN_SCHEDULER = """
+import sys
+
+if "scheduler" in sys.argv:
+    import wandb.apis.public
+    import wandb.sdk.launch.inputs.internal
+"""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -33,13 +44,20 @@ def wandb_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevServer
 def airflow_cluster(
     tmp_path_factory: pytest.TempPathFactory, wandb_server: DevServerProcess
 ) -> Iterator[AirflowCluster]:
-    """Airflow with the DAGs of ``tests/system/dags`` and the connection ``wandb_default``."""
+    """Airflow with the connection ``wandb_default`` and a copy of ``tests/system/dags`` that a test may add to."""
     connection = wandb_server.connection(entity=WANDB_ENTITY, project=WANDB_PROJECT)
     home = tmp_path_factory.mktemp("airflow")
+    dags_folder = shutil.copytree(
+        DAGS_FOLDER,
+        tmp_path_factory.mktemp("workflows") / "dags",
+        ignore=shutil.ignore_patterns("__pycache__"),
+    )
+    (home / "config").mkdir()
+    (home / "config" / "airflow_local_settings.py").write_text(IMPORT_WANDB_IN_SCHEDULER)
     with AirflowCluster(
         home,
-        DAGS_FOLDER,
+        dags_folder,
         connections={"wandb_default": connection},
-        environment={"AIRFLOW__CORE__TEST_CONNECTION": "Enabled"},
+        environment={"AIRFLOW__CORE__TEST_CONNECTION": "Enabled", "WANDB_X_SAVE_REQUIREMENTS": "false"},
     ) as cluster:
         yield cluster

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -8,12 +10,18 @@ from pathlib import Path
 
 import pytest
 
+from wandb_airflow_provider.demo.airflow_api import AirflowClient
 from wandb_airflow_provider.demo.airflow_process import AirflowCluster
 from wandb_airflow_provider.demo.dag_run_watch import DagRunWatch
-from wandb_airflow_provider.demo.errors import WaitTimeoutError
+from wandb_airflow_provider.demo.errors import DemoError, WaitTimeoutError
 from wandb_airflow_provider.demo.polling import wait_for
 
-DEMO_DAGS = Path(__file__).parent / "demo_dags"
+BROKEN_DAG = """
+import a_module_that_nobody_has
+from airflow.sdk import DAG
+
+DAG("demo_broken", schedule=None)
+"""
 
 
 class Demo:
@@ -47,9 +55,9 @@ class Demo:
 
         wait_for(f"{text!r} in the demo's output", probe, timeout=timeout)
 
-    def remaining_processes(self) -> list[str]:
-        """Command lines of living processes that name the demo's folder, in arguments or environment."""
-        found = []
+    def processes(self) -> dict[int, str]:
+        """Command lines of living processes that name the demo's folder, in arguments or environment, by id."""
+        found = {}
         for entry in Path("/proc").iterdir():
             if not entry.name.isdigit() or int(entry.name) == os.getpid():
                 continue
@@ -59,16 +67,19 @@ class Demo:
             except OSError:
                 continue
             if str(self.folder).encode() in arguments + environment:
-                found.append(arguments.replace(b"\0", b" ").decode())
+                found[int(entry.name)] = arguments.replace(b"\0", b" ").decode()
         return found
 
 
 @pytest.mark.timeout(600)
 def test_demo_promotes_in_the_first_week_and_stops_a_worse_candidate_in_the_second(tmp_path: Path) -> None:
-    with Demo(tmp_path, "--runs", "2", "--degrade-last") as demo:
-        code = demo.process.wait(590)
+    with Demo(tmp_path, "--runs", "2", "--degrade-last", "--keep") as demo:
+        demo.wait_for_text("keep running. Ctrl-C ends them.", timeout=580)
+        text = demo.text
+        interrupt_in_a_task(demo)
+        code = demo.process.wait(60)
 
-    first, second = demo.text.split("Week 2 of 2")
+    first, second = text.split("Week 2 of 2")
     assert code == 0, demo.text
     assert "The demo answered 'Approve' in place of a person" in first
     assert "before: nobody" in first
@@ -78,72 +89,92 @@ def test_demo_promotes_in_the_first_week_and_stops_a_worse_candidate_in_the_seco
     assert "(unchanged)" in second
     assert "The demo answered" not in second
     assert "  no run" in second
-    assert demo.remaining_processes() == []
+    assert demo.processes() == {}
+
+
+def interrupt_in_a_task(demo: Demo) -> None:
+    """Send SIGINT while a task works, and with it wandb's helper, which has left the session of its task."""
+    before = set(demo.processes())
+    found = re.search(r"^Airflow +(http://\S+) ", demo.text, re.MULTILINE)
+    assert found is not None
+    with contextlib.closing(AirflowClient(found[1])) as airflow:
+        airflow.trigger("weekly_retraining")
+
+    def new_helper() -> bool | None:
+        new = [command for pid, command in demo.processes().items() if pid not in before]
+        return True if any("wandb-core" in command for command in new) else None
+
+    wait_for("a task to work", new_helper, timeout=120.0, interval=0.05)
+    demo.process.send_signal(signal.SIGINT)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_demo_that_is_interrupted_while_it_starts_leaves_no_process(
     tmp_path: Path, number: signal.Signals
 ) -> None:
-    with Demo(tmp_path, "--dags-folder", str(DEMO_DAGS / "hanging")) as demo:
+    with Demo(tmp_path) as demo:
         demo.wait_for_text("creating the database")
         demo.process.send_signal(number)
-        code = demo.process.wait(30)
+        code = demo.process.wait(60)
 
     assert code == 130
     assert "every process that the demo started has ended" in demo.text
-    assert demo.remaining_processes() == []
+    assert demo.processes() == {}
 
 
 def test_a_demo_in_the_background_of_a_shell_can_be_interrupted(tmp_path: Path) -> None:
     # A shell without job control starts background jobs with SIGINT ignored.
     previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        demo = Demo(tmp_path, "--dags-folder", str(DEMO_DAGS / "hanging"))
+        demo = Demo(tmp_path)
     finally:
         signal.signal(signal.SIGINT, previous)
     with demo:
         demo.wait_for_text("creating the database")
         demo.process.send_signal(signal.SIGINT)
-        code = demo.process.wait(30)
+        code = demo.process.wait(60)
 
     assert code == 130
-    assert demo.remaining_processes() == []
-
-
-def test_a_demo_that_is_interrupted_in_a_task_leaves_no_process(tmp_path: Path) -> None:
-    with Demo(tmp_path, "--dags-folder", str(DEMO_DAGS / "hanging")) as demo:
-        demo.wait_for_text("train                              started")
-        assert any("sleep(600)" in line for line in demo.remaining_processes())
-
-        demo.process.send_signal(signal.SIGINT)
-        code = demo.process.wait(30)
-
-    assert code == 130
-    assert demo.remaining_processes() == []
+    assert demo.processes() == {}
 
 
 def test_a_demo_that_is_killed_leaves_no_process(tmp_path: Path) -> None:
-    with Demo(tmp_path, "--dags-folder", str(DEMO_DAGS / "hanging")) as demo:
+    with Demo(tmp_path) as demo:
         demo.wait_for_text("creating the database")
         demo.process.kill()
-        demo.process.wait(30)
+        demo.process.wait(60)
 
-        wait_for(
-            "all processes of the demo to end",
-            lambda: True if not demo.remaining_processes() else None,
-            timeout=30.0,
-        )
+        wait_for("all processes of the demo to end", lambda: None if demo.processes() else True, timeout=60.0)
 
 
-def test_a_dag_file_that_cannot_be_imported_ends_the_demo_with_the_reason(tmp_path: Path) -> None:
-    with Demo(tmp_path, "--dags-folder", str(DEMO_DAGS / "broken")) as demo:
+def test_a_demo_that_cannot_go_on_says_why_and_leaves_no_process(tmp_path: Path) -> None:
+    database = tmp_path / "demo" / "airflow" / "airflow.db"
+    database.parent.mkdir(parents=True)
+    database.write_text("not a database")
+    (tmp_path / "demo" / ".wandb-airflow-demo").touch()
+
+    with Demo(tmp_path, "--resume") as demo:
         code = demo.process.wait(180)
 
     assert code == 1
-    assert "DAG 'weekly_retraining' is missing" in demo.text
-    assert "No module named 'a_module_that_nobody_has'" in demo.text
-    assert demo.remaining_processes() == []
+    assert "wandb-airflow demo: The creation of Airflow's database failed with exit code 1." in demo.text
+    assert "file is not a database" in demo.text
+    assert demo.processes() == {}
+
+
+def test_a_dag_file_that_cannot_be_imported_is_the_reason_why_its_dag_is_missing(
+    airflow_cluster: AirflowCluster,
+) -> None:
+    file = airflow_cluster.dags_folder / "demo_broken.py"
+    file.write_text(BROKEN_DAG)
+    try:
+        with pytest.raises(DemoError) as error:
+            airflow_cluster.wait_for_dag("demo_broken", timeout=120.0)
+    finally:
+        file.unlink()
+
+    assert "DAG 'demo_broken' is missing" in str(error.value)
+    assert "No module named 'a_module_that_nobody_has'" in str(error.value)
 
 
 def test_a_question_to_a_person_is_shown_and_answered(airflow_cluster: AirflowCluster) -> None:

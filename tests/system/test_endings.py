@@ -1,8 +1,11 @@
-"""How runs end when Airflow itself ends the task."""
+"""How runs end when Airflow itself ends the task, and what the UI shows of them meanwhile."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 import psutil
 import pytest
@@ -19,9 +22,9 @@ FINAL = {"finished", "failed", "crashed", "killed", "preempted"}
 class Endings:
     """Start a DAG whose one task works, and read its runs back."""
 
-    def __init__(self, cluster: AirflowCluster, server: DevServerProcess) -> None:
+    def __init__(self, cluster: AirflowCluster, client: Any) -> None:
         self.cluster = cluster
-        self._server = server
+        self._client = client
 
     def start(self, dag_id: str) -> DagRun:
         self.cluster.wait_for_dag(dag_id)
@@ -29,13 +32,9 @@ class Endings:
         return self.cluster.api.trigger(dag_id)
 
     def wandb_run(self, run: DagRun, job_type: str) -> Any | None:
-        import wandb
-
-        api = wandb.Api(api_key=self._server.api_key, overrides={"base_url": self._server.url})
-        if WANDB_PROJECT not in {project.name for project in api.projects(WANDB_ENTITY)}:
-            return None
+        self._client.flush()
         filters = {"group": f"{run.dag_id}__{run.dag_run_id}", "jobType": job_type}
-        found = list(api.runs(f"{WANDB_ENTITY}/{WANDB_PROJECT}", filters=filters, lazy=False))
+        found = list(self._client.runs(f"{WANDB_ENTITY}/{WANDB_PROJECT}", filters=filters, lazy=False))
         return found[0] if found else None
 
     def ended(self, run: DagRun, job_type: str) -> Any:
@@ -43,56 +42,118 @@ class Endings:
             found = self.wandb_run(run, job_type)
             return found if found is not None and found.state in FINAL else None
 
-        return wait_for(f"the W&B run of {job_type} to end", probe, timeout=30)
+        return wait_for(f"the W&B run of {job_type} to end", probe, timeout=60)
+
+    def link(self, run: DagRun, task_id: str) -> str | None:
+        """The URL of the button to the task's W&B run, as Airflow's API hands it to the UI."""
+        task = f"/dags/{run.dag_id}/dagRuns/{quote(run.dag_run_id, safe='')}/taskInstances/{task_id}"
+        found: str | None = self.cluster.api.request("GET", f"{task}/links")["extra_links"].get("W&B run")
+        return found
 
 
-@pytest.fixture
-def endings(airflow_cluster: AirflowCluster, wandb_server: DevServerProcess) -> Endings:
-    return Endings(airflow_cluster, wandb_server)
+@dataclass
+class Stopped:
+    """A run whose task was marked as failed while it worked, and what was seen while it did."""
+
+    dag_run: DagRun
+    link: str
+    helpers: list[str]
 
 
-def steps(run: Any) -> list[int]:
-    return [row["step"] for row in run.scan_history(keys=["step"])]
+@pytest.fixture(scope="module")
+def endings(airflow_cluster: AirflowCluster, wandb_server: DevServerProcess) -> Iterator[Endings]:
+    import wandb
+
+    client = wandb.Api(api_key=wandb_server.api_key, overrides={"base_url": wandb_server.url})
+    # Reading the runs of a project that no task has made yet would be an error.
+    client.create_project(WANDB_PROJECT, WANDB_ENTITY)
+    yield Endings(airflow_cluster, client)
+    wandb.teardown()
 
 
-def test_a_task_marked_failed_ends_its_run_as_killed_with_everything_that_was_logged(
-    endings: Endings,
-) -> None:
+@pytest.fixture(scope="module")
+def timed_out(endings: Endings) -> DagRun:
+    """A run whose task takes longer than it may; started before the others, it passes its time beside them."""
+    return endings.start("ending_timeout")
+
+
+@pytest.fixture(scope="module")
+def stopped(endings: Endings, timed_out: DagRun) -> Stopped:
     run = endings.start("ending_marked_failed")
 
     def some_steps() -> bool | None:
         found = endings.wandb_run(run, "work_for_long")
         return True if found is not None and found.summary.get("step", 0) > 5 else None
 
-    wait_for("some steps to be logged", some_steps, timeout=60)
-
+    wait_for("some steps to be logged", some_steps, timeout=120)
+    link = wait_for("the link of the running task", lambda: endings.link(run, "work_for_long"), timeout=60)
+    helpers = helpers_of(run)
     endings.cluster.api.set_task_state(run.dag_id, run.dag_run_id, "work_for_long", "failed")
+    return Stopped(endings.cluster.wait_for_run(run.dag_id, run.dag_run_id), link, helpers)
 
-    ended = endings.ended(run, "work_for_long")
+
+def steps(run: Any) -> list[int]:
+    return [row["step"] for row in run.scan_history(keys=["step"])]
+
+
+def helpers_of(run: DagRun) -> list[str]:
+    """wandb's helper processes that tasks of a DAG run have started and that still live."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.name() == "wandb-core":
+                environment = process.environ()
+                if environment.get("AIRFLOW_CTX_DAG_RUN_ID") == run.dag_run_id:
+                    found.append(environment["AIRFLOW_CTX_TASK_ID"])
+        except psutil.Error:
+            continue
+    return found
+
+
+def wait_until_no_helper_is_left(run: DagRun) -> None:
+    wait_for(
+        "wandb's processes to end with their tasks", lambda: None if helpers_of(run) else True, timeout=30
+    )
+
+
+def test_a_task_marked_failed_ends_its_run_as_killed_with_everything_that_was_logged(
+    endings: Endings, stopped: Stopped
+) -> None:
+    ended = endings.ended(stopped.dag_run, "work_for_long")
     assert ended.state == "preempted"
     assert ended.summary["airflow/state"] == "killed"
     logged = steps(ended)
     assert logged == list(range(len(logged)))
     assert len(logged) > 5
-    endings.cluster.wait_for_run(run.dag_id, run.dag_run_id)
-    root = endings.ended(run, "pipeline")
+    root = endings.ended(stopped.dag_run, "pipeline")
     assert root.state == "failed"
     assert "work_for_long" in root.summary["airflow/reason"]
+    assert stopped.helpers == ["work_for_long"]
+    wait_until_no_helper_is_left(stopped.dag_run)
+
+
+def test_a_task_offers_the_link_to_its_run_while_it_works_and_afterwards(
+    endings: Endings, stopped: Stopped
+) -> None:
+    run = stopped.dag_run
+    pushed = endings.cluster.api.xcom(run.dag_id, run.dag_run_id, "work_for_long", key="wandb_run_url")
+    assert stopped.link == pushed
+    assert endings.link(run, "work_for_long") == pushed
 
 
 def test_a_task_over_its_time_ends_its_run_as_failed_with_everything_that_was_logged(
-    endings: Endings,
+    endings: Endings, timed_out: DagRun
 ) -> None:
-    run = endings.start("ending_timeout")
-    endings.cluster.wait_for_run(run.dag_id, run.dag_run_id)
+    endings.cluster.wait_for_run(timed_out.dag_id, timed_out.dag_run_id)
 
-    ended = endings.ended(run, "too_slow")
+    ended = endings.ended(timed_out, "too_slow")
 
     assert ended.state == "failed"
     assert ended.summary["airflow/reason"].startswith("AirflowTaskTimeout")
     logged = steps(ended)
     assert logged == list(range(len(logged)))
     assert logged
+    wait_until_no_helper_is_left(timed_out)
 
 
 def test_no_process_of_wandb_outlives_its_task(endings: Endings) -> None:
@@ -100,36 +161,4 @@ def test_no_process_of_wandb_outlives_its_task(endings: Endings) -> None:
     endings.cluster.wait_for_run(run.dag_id, run.dag_run_id)
 
     assert steps(endings.ended(run, "log_much")) == list(range(500))
-
-    def left() -> list[psutil.Process]:
-        # The triggerer keeps a client of its own; only what a task started counts.
-        home = str(endings.cluster.home)
-        found = [
-            p
-            for p in psutil.process_iter()
-            if _name(p) == "wandb-core" and _environment(p).get("AIRFLOW_HOME") == home
-        ]
-        return [p for p in found if "triggerer" not in " ".join(_command(parent) for parent in p.parents())]
-
-    wait_for("wandb's processes to end with their tasks", lambda: None if left() else True, timeout=5)
-
-
-def _name(process: psutil.Process) -> str:
-    try:
-        return process.name()
-    except psutil.Error:
-        return ""
-
-
-def _command(process: psutil.Process) -> str:
-    try:
-        return " ".join(process.cmdline())
-    except psutil.Error:
-        return ""
-
-
-def _environment(process: psutil.Process) -> dict[str, str]:
-    try:
-        return process.environ()
-    except psutil.Error:
-        return {}
+    wait_until_no_helper_is_left(run)

@@ -127,7 +127,7 @@ class AirflowCluster:
         """Return the file that holds the output of a component: ``scheduler``, ``triggerer``, …"""
         return self.home / "logs" / f"{component}.log"
 
-    def wait_for_dag(self, dag_id: str, *, timeout: float = 60.0) -> dict[str, Any]:
+    def wait_for_dag(self, dag_id: str, *, timeout: float = 120.0) -> dict[str, Any]:
         """
         Wait until the DAG processor has read a DAG, and return what Airflow knows about it.
 
@@ -163,7 +163,7 @@ class AirflowCluster:
         *,
         conf: Mapping[str, Any] | None = None,
         dag_run_id: str | None = None,
-        timeout: float = 120.0,
+        timeout: float = 300.0,
     ) -> DagRun:
         """
         Unpause a DAG if need be, trigger it and wait until the run has ended, well or not.
@@ -175,7 +175,7 @@ class AirflowCluster:
         run = self.api.trigger(dag_id, conf=conf, dag_run_id=dag_run_id)
         return self.wait_for_run(dag_id, run.dag_run_id, timeout=timeout)
 
-    def wait_for_run(self, dag_id: str, dag_run_id: str, *, timeout: float = 120.0) -> DagRun:
+    def wait_for_run(self, dag_id: str, dag_run_id: str, *, timeout: float = 300.0) -> DagRun:
         """
         Wait until a DAG run has ended, well or not.
 
@@ -203,7 +203,7 @@ class AirflowCluster:
         states: frozenset[str],
         *,
         map_index: int = -1,
-        timeout: float = 60.0,
+        timeout: float = 120.0,
     ) -> TaskInstance:
         """
         Wait until a task instance is in one of the given states, and return it.
@@ -225,7 +225,7 @@ class AirflowCluster:
         )
 
     def wait_for_new_run(
-        self, dag_id: str, known: frozenset[str] = frozenset(), *, timeout: float = 60.0
+        self, dag_id: str, known: frozenset[str] = frozenset(), *, timeout: float = 120.0
     ) -> DagRun:
         """
         Wait until a DAG has a run whose id is not among the known ones, and return it.

@@ -93,6 +93,28 @@ def test_sources_are_parsed_and_never_run(sources: Path) -> None:
     ]
 
 
+def test_definitions_inside_other_statements_are_found(tmp_path: Path) -> None:
+    from retrieval.docstrings import read_docstrings
+
+    define = 'def {0}():\n        "Document {0}."'
+    parts = {
+        "body": "if x:\n    {}",
+        "orelse": "if x:\n    pass\nelse:\n    {}",
+        "handler": "try:\n    pass\nexcept E:\n    {}",
+        "final": "try:\n    pass\nfinally:\n    {}",
+        "case": "match x:\n  case 1:\n    {}",
+        "loop": "for x in y:\n  with z:\n    {}",
+        "nested": "def outer():\n    {}",
+    }
+    file = tmp_path / "odd.py"
+    file.write_text("\n".join(text.format(define.format(name)) for name, text in parts.items()))
+
+    found = {docstring.qualname: docstring.text for docstring in read_docstrings("odd", file)}
+
+    names = {name: f"outer.{name}" if name == "nested" else name for name in parts}
+    assert found == {names[name]: f"Document {name}." for name in parts}
+
+
 def test_a_file_of_another_python_yields_nothing(tmp_path: Path) -> None:
     from retrieval.docstrings import read_docstrings
 

@@ -51,7 +51,7 @@ def start(
 
 def read_pid(path: Path) -> int:
     return wait_for(
-        f"{path.name} to be written", lambda: int(path.read_text()) if path.exists() else None, timeout=20.0
+        f"{path.name} to be written", lambda: int(path.read_text()) if path.exists() else None, timeout=60.0
     )
 
 
@@ -64,7 +64,7 @@ def alive(pid: int) -> bool:
 
 
 def wait_until_gone(pid: int) -> None:
-    wait_for(f"process {pid} to end", lambda: None if alive(pid) else True, timeout=20.0, interval=0.05)
+    wait_for(f"process {pid} to end", lambda: None if alive(pid) else True, timeout=60.0, interval=0.05)
 
 
 def test_stopping_ends_a_grandchild_in_a_session_of_its_own_that_ignores_sigterm(tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_a_command_that_ends_by_itself_takes_what_it_left_behind_with_it(tmp_pat
     """
     process = start(script, tmp_path, str(tmp_path / "left"))
 
-    assert process.wait(20.0) == 0
+    assert process.wait(60.0) == 0
     assert not alive(read_pid(tmp_path / "left"))
 
 
@@ -119,7 +119,7 @@ def test_a_process_has_time_to_end_politely(tmp_path: Path) -> None:
         time.sleep(600)
     """
     process = start(script, tmp_path, grace=20.0)
-    wait_for("the script", lambda: True if "ready" in process.log_tail() else None, timeout=20.0)
+    wait_for("the script", lambda: True if "ready" in process.log_tail() else None, timeout=60.0)
 
     process.stop()
 
@@ -132,12 +132,12 @@ def test_a_process_has_time_to_end_politely(tmp_path: Path) -> None:
     [("raise SystemExit(7)", 7), ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", 137)],
 )
 def test_exit_code_of_the_command_is_passed_on(tmp_path: Path, script: str, code: int) -> None:
-    assert start(script, tmp_path).wait(20.0) == code
+    assert start(script, tmp_path).wait(60.0) == code
 
 
 def test_check_of_an_ended_process_raises_with_the_end_of_its_log(tmp_path: Path) -> None:
     process = start("print('out of cheese'); raise SystemExit(4)", tmp_path, name="The shop")
-    process.wait(20.0)
+    process.wait(60.0)
 
     with pytest.raises(
         ProcessExitedError, match=r"The shop ended unexpectedly with exit code 4(.|\n)*out of cheese"
