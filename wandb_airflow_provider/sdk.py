@@ -32,6 +32,7 @@ __all__ = [
     "RunSpec",
     "client",
     "finish_interrupted",
+    "finish_run",
     "init_run",
     "new_artifact",
     "release",
@@ -111,9 +112,9 @@ def init_run(connection: WandbConnection, spec: RunSpec) -> wandb.Run:
         "console": "off",
         "silent": True,
         "init_timeout": connection.timeout * _INIT_TIMEOUT_FACTOR,
-        "finish_timeout": spec.finish_timeout,
-        "finish_timeout_raises": True,
     }
+    if _bounds_finish():
+        settings |= {"finish_timeout": spec.finish_timeout, "finish_timeout_raises": True}
     if connection.host:
         settings["base_url"] = connection.host
     _quiet()
@@ -136,6 +137,39 @@ def init_run(connection: WandbConnection, spec: RunSpec) -> wandb.Run:
             reinit="create_new" if wandb.run is not None else "default",
             settings=wandb.Settings(**settings),
         )
+
+
+def finish_run(wandb_run: wandb.Run, exit_code: int, timeout: float) -> None:
+    """
+    Finish a run within ``timeout`` seconds; 0 waits for ever.
+
+    :raises Exception: what was logged could not all be sent; it is in the run's folder.
+    """
+    if _bounds_finish() or timeout == 0:
+        wandb_run.finish(exit_code=exit_code)
+        return
+    failures: list[BaseException] = []
+
+    def finish() -> None:
+        try:
+            wandb_run.finish(exit_code=exit_code)
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=finish, name="wandb-airflow-finish", daemon=True)
+    thread.start()
+    thread.join(timeout)
+    if thread.is_alive():
+        raise TimeoutError(f"W&B took more than {timeout:.0f} s to receive what was logged")
+    if failures:
+        raise failures[0]
+
+
+def _bounds_finish() -> bool:
+    """Return whether this wandb bounds ``finish`` itself, as it does since 0.28."""
+    import wandb
+
+    return "finish_timeout" in wandb.Settings.model_fields
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> wandb.Table:

@@ -119,7 +119,7 @@ class RunSession:
             summary[REASON_KEY] = _redacted(reason)[:1000]
         try:
             self.run.summary.update(summary)
-            self.run.finish(exit_code=exit_code)
+            sdk.finish_run(self.run, exit_code, self._spec.finish_timeout)
         except Exception as error:
             log.error(
                 "W&B run %s could not be finished (%s). What was not sent is in %s; `wandb sync` uploads it.",
