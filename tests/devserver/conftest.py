@@ -1,4 +1,4 @@
-"""One dev server for the session, the real SDK pointed at it, and a project of its own for each test."""
+"""The plugin's dev server, the real SDK pointed at it, and a project of its own for each test."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 import wandb
 from wandb.apis.public import Run as PublicRun
 
-from wandb_airflow_provider.devserver import DevServer, auth
+from wandb_airflow_provider.devserver import DEFAULT_API_KEY, DevServer, auth
 
 _NUMBERS = itertools.count()
 
@@ -21,24 +21,15 @@ OpenRun = Callable[..., wandb.Run]
 FindRun = Callable[[str], PublicRun]
 
 
-@pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevServer]:
-    with DevServer(tmp_path_factory.mktemp("devserver"), seed="tests") as running:
-        yield running
-        wandb.teardown()
+@pytest.fixture
+def server(wandb_server: DevServer) -> DevServer:
+    """The server of the plugin: empty for each test, which fails if the SDK asks for what it does not know."""
+    return wandb_server
 
 
 @pytest.fixture(autouse=True)
-def _no_unknown_operations(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Fail a test during which the SDK asked for something that the server does not know."""
-    if "server" not in request.fixturenames:
-        yield
-        return
-    running: DevServer = request.getfixturevalue("server")
-    before = running.unknown_operations()
-    yield
-    asked = {name for name, count in running.unknown_operations().items() if count > before.get(name, 0)}
-    assert not asked, f"the SDK asked for what the dev server does not know: {sorted(asked)}"
+def _isolated(wandb_isolation: None) -> None:
+    """Keep servers of a test's own apart too."""
 
 
 @pytest.fixture
@@ -49,11 +40,16 @@ def project(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def open_run(server: DevServer, project: str, tmp_path: Path) -> Iterator[OpenRun]:
-    """``open_run(**init_arguments)`` starts a run in the test's project; runs left open are finished."""
+    """
+    ``open_run(**init_arguments)`` starts a run in the test's project; runs left open are finished.
+
+    A ``url`` leads to another server, whose key is the default one unless given.
+    """
     opened: list[wandb.Run] = []
 
-    def start(*, url: str = server.url, api_key: str = server.api_key, **arguments: Any) -> wandb.Run:
-        settings = settings_for(url, api_key, **arguments.pop("settings", {}))
+    def start(*, url: str | None = None, api_key: str | None = None, **arguments: Any) -> wandb.Run:
+        key = api_key or (server.api_key if url is None else DEFAULT_API_KEY)
+        settings = settings_for(url or server.url, key, **arguments.pop("settings", {}))
         # Two runs in one second would share a local folder name.
         folder = tmp_path / f"wandb-{next(_NUMBERS)}"
         folder.mkdir()
@@ -92,13 +88,6 @@ def settings_for(url: str, api_key: str, **more: Any) -> wandb.Settings:
     """Return SDK settings for a server that keep the console free and the process quick."""
     defaults = {"console": "off", "silent": True, "disable_git": True, "x_disable_machine_info": True}
     return wandb.Settings(base_url=url, api_key=api_key, **{**defaults, **more})
-
-
-@pytest.fixture(autouse=True)
-def _own_artifact_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give each test its own cache of downloads: it is keyed by digest, so that a shared one hides broken downloads."""
-    monkeypatch.setenv("WANDB_CACHE_DIR", str(tmp_path / "wandb-cache"))
-    monkeypatch.setenv("WANDB_ARTIFACT_DIR", str(tmp_path / "artifacts"))
 
 
 @pytest.fixture

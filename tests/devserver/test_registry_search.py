@@ -208,11 +208,11 @@ def test_members_of_a_registry_are_added_given_a_role_and_removed(
     user, team = fresh_api().user("dev"), fresh_api().team("local")
     registry.add_members(user, team)
     assert {(type(item).__name__, item.role) for item in registry.members()} == {
-        ("UserMember", "member"),
-        ("TeamMember", "member"),
+        ("UserMember", "admin"),
+        ("TeamMember", "restricted_viewer"),
     }
-    registry.update_member(user, role="admin")
-    assert [item.role for item in registry.user_members()] == ["admin"]
+    registry.update_member(user, role="member")
+    assert [item.role for item in registry.user_members()] == ["member"]
     registry.remove_members(user, team)
     assert registry.members() == []
 

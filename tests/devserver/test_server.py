@@ -110,30 +110,6 @@ def test_data_of_another_version_is_refused_with_the_way_out(tmp_path: Path) -> 
         DevServer(tmp_path / "data").start()
 
 
-def test_acknowledged_data_survives_sigkill(tmp_path: Path) -> None:
-    script = (
-        "import sys, threading\n"
-        "from wandb_airflow_provider.devserver import DevServer\n"
-        "print(DevServer(sys.argv[1]).start().url, flush=True)\n"
-        "threading.Event().wait()\n"
-    )
-    command = [sys.executable, "-c", script, str(tmp_path / "data")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        url = process.stdout.readline().strip()
-        answer = httpx.post(
-            f"{url}/graphql",
-            json={
-                "query": 'mutation U { upsertBucket(input: {modelName: "p", name: "r"}) { inserted } }',
-            },
-            auth=("api", "devserver00000000000000000000000000local"),
-        )
-        process.kill()
-    assert answer.json() == {"data": {"upsertBucket": {"inserted": True}}}
-    with DevServer(tmp_path / "data") as again:
-        assert [run.name for run in queries.list_runs(again.backend, "local", "p")] == ["r"]
-
-
 def test_run_without_heartbeat_for_five_minutes_has_crashed_until_it_speaks_again(tmp_path: Path) -> None:
     clock = [datetime(2026, 1, 1, tzinfo=UTC)]
     with DevServer(tmp_path / "data", now=lambda: clock[0]) as server:

@@ -11,22 +11,28 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from wandb_airflow_provider.devserver import filestream, pages
+from wandb_airflow_provider.devserver import controls, filestream, identity_tokens, pages
+from wandb_airflow_provider.devserver.artifacts import expiry
 from wandb_airflow_provider.devserver.artifacts.routes import routes as artifact_routes
 from wandb_airflow_provider.devserver.auth import find_account
 from wandb_airflow_provider.devserver.backend import Backend
+from wandb_airflow_provider.devserver.blobs import BlobResponse
 from wandb_airflow_provider.devserver.endpoint import (
     answering,
     backend_of,
     base_url_of,
     error_response,
+    exchange_of,
     request_context,
 )
+from wandb_airflow_provider.devserver.exchange import Exchanges, Hangup
 from wandb_airflow_provider.devserver.graphql.registry import GraphQLError
+from wandb_airflow_provider.devserver.guard import Guard
 from wandb_airflow_provider.devserver.http_body import parse_object, read_body
 from wandb_airflow_provider.devserver.resolvers import load_resolvers
 from wandb_airflow_provider.devserver.resolvers.run_files import find_file
@@ -34,12 +40,20 @@ from wandb_airflow_provider.devserver.resolvers.run_files import find_file
 CORE_ROUTES: list[BaseRoute] = []
 
 
-def create_app(backend: Backend) -> Starlette:
-    """Return the ASGI application of one server."""
+def create_app(backend: Backend, hangup: Hangup) -> Starlette:
+    """
+    Return the ASGI application of one server.
+
+    :param hangup: Closes the connection of a client, named by its address and port.
+    """
     load_resolvers()
     app = Starlette(
-        routes=[*CORE_ROUTES, *artifact_routes, *pages.routes],
+        routes=[*CORE_ROUTES, *identity_tokens.routes, *controls.routes, *artifact_routes, *pages.routes],
         exception_handlers={404: _unknown_path, 405: _unknown_path},
+        middleware=[
+            Middleware(Exchanges, backend=backend, hangup=hangup),
+            Middleware(Guard, backend=backend),
+        ],
     )
     app.state.backend = backend
     return app
@@ -64,17 +78,30 @@ async def _graphql(request: Request) -> Response:
     if not isinstance(source, str) or not isinstance(variables, Mapping):
         raise GraphQLError("a GraphQL request needs 'query' (text) and may have 'variables' (an object).")
     name = payload.get("operationName") or None
-    request.state.variables = variables
+    exchange = exchange_of(request)
+    exchange.variables = variables
+    exchange.operation = name or ""
+    if backend_of(request).faults:
+        if not name:
+            exchange.operation = await run_in_threadpool(_operation_name, source)
+        await exchange.meet_fault()
     return JSONResponse({"data": await run_in_threadpool(_execute, request, source, variables, name)})
 
 
 def _execute(request: Request, source: str, variables: Mapping[str, Any], name: str | None) -> dict[str, Any]:
-    request.state.operation = name or ""
     ctx = request_context(request)
+    expiry.delete_expired(ctx)
     executor = _load_executor()
-    request.state.operation = name or executor.operation_name(source) or ""
+    exchange_of(request).operation = name or executor.operation_name(source) or ""
     data: dict[str, Any] = executor.execute(ctx, source, variables, name, backend_of(request).unknown)
     return data
+
+
+def _operation_name(source: str) -> str:
+    try:
+        return _load_executor().operation_name(source) or ""
+    except GraphQLError:
+        return ""
 
 
 async def _file_stream(request: Request) -> Response:
@@ -85,12 +112,15 @@ async def _file_stream(request: Request) -> Response:
 def _stream(request: Request, body: bytes) -> dict[str, Any]:
     ctx = request_context(request)
     path = request.path_params
-    return filestream.receive(ctx, path["entity"], path["project"], path["run"], parse_object(body))
+    message = parse_object(body)
+    exchange_of(request).body = message
+    writer = request.headers.get("x-wandb-async-client-id")
+    return filestream.receive(ctx, path["entity"], path["project"], path["run"], message, writer)
 
 
 async def _run_file(request: Request) -> Response:
     md5, mimetype = await run_in_threadpool(_find_run_file, request)
-    return FileResponse(backend_of(request).blobs.path(md5), media_type=mimetype)
+    return BlobResponse(backend_of(request).blobs.path(md5), media_type=mimetype)
 
 
 def _find_run_file(request: Request) -> tuple[str, str]:
@@ -102,8 +132,7 @@ async def _upload(request: Request) -> Response:
     backend = backend_of(request)
     handler, purpose = backend.signer.verify_upload(request.path_params["token"], backend.now())
     with backend.blobs.writer() as writer:
-        async for piece in request.stream():
-            writer.write(piece)
+        await writer.receive(request.stream())
         expected = _content_md5(request) or purpose.get("md5")
         if expected is not None and expected != writer.md5:
             raise GraphQLError(
@@ -137,7 +166,7 @@ async def _download(request: Request) -> Response:
     md5 = backend.signer.verify_download(request.path_params["token"], backend.now())
     if not backend.blobs.exists(md5):
         raise GraphQLError(f"the content with MD5 {md5} is no longer stored.", 404)
-    return FileResponse(backend.blobs.path(md5), media_type="application/octet-stream")
+    return BlobResponse(backend.blobs.path(md5), media_type="application/octet-stream")
 
 
 async def _telemetry(request: Request) -> Response:
@@ -153,18 +182,18 @@ async def _unknown_path(request: Request, error: Exception) -> Response:
         return pages.not_found(request, error)
     message = f"the dev server does not know {request.method} {request.url.path}."
     backend_of(request).unknown.count_operation(f"{request.method} {request.url.path}")
-    backend_of(request).requests.add(request.method, request.url.path, 404, error=message)
+    exchange = exchange_of(request)
+    exchange.audit()
+    exchange.error = message
     return error_response(GraphQLError(message, 404))
 
 
 CORE_ROUTES += [
-    Route("/graphql", answering(_graphql), methods=["POST"]),
+    Route("/graphql", answering(_graphql, meets_faults=False), methods=["POST"]),
     Route("/files/{entity}/{project}/{run}/file_stream", answering(_file_stream), methods=["POST"]),
     Route("/files/{entity}/{project}/{run}/{name:path}", answering(_run_file), methods=["GET"]),
-    Route("/storage/{token}", answering(_upload, logged_path="/storage/***"), methods=["PUT"]),
-    Route(
-        "/storage/{token}/{filename:path}", answering(_download, logged_path="/storage/***"), methods=["GET"]
-    ),
+    Route("/storage/{token}", answering(_upload), methods=["PUT"]),
+    Route("/storage/{token}/{filename:path}", answering(_download), methods=["GET"]),
     Route("/sdk/otel/{rest:path}", _telemetry, methods=["POST"]),
     Route("/ready", _ready, methods=["GET"]),
     Route("/healthz", _ready, methods=["GET"]),

@@ -4,75 +4,26 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections import deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-from wandb_airflow_provider.devserver import auth
+from wandb_airflow_provider.devserver import api_keys, auth
+from wandb_airflow_provider.devserver.audit import RequestLog
 from wandb_airflow_provider.devserver.auth import Account
+from wandb_airflow_provider.devserver.automations.author import ACTING_USER
+from wandb_airflow_provider.devserver.automations.worker import AutomationWorker
 from wandb_airflow_provider.devserver.blobs import BlobStore
+from wandb_airflow_provider.devserver.clock import Clock
+from wandb_airflow_provider.devserver.faults import Faults
 from wandb_airflow_provider.devserver.graphql.registry import RequestContext
 from wandb_airflow_provider.devserver.graphql.unknown import UnknownNames
 from wandb_airflow_provider.devserver.ids import IdSource
 from wandb_airflow_provider.devserver.store import Store
 from wandb_airflow_provider.devserver.uploads import UrlSigner
 
-_KEPT_REQUESTS = 5000
-_KEPT_CHARACTERS = 20_000
-_SECRET_WORDS = ("api_key", "apikey", "password", "secret", "token", "authorization")
-
-
-@dataclass(frozen=True)
-class RecordedRequest:
-    """
-    One request that the server has answered.
-
-    :param operation: The GraphQL operation's name; empty for other requests.
-    :param variables: Its variables, with secrets masked and long text cut.
-    :param error: The message it was refused with, or None.
-    """
-
-    operation: str
-    path: str
-    method: str
-    status: int
-    variables: Mapping[str, Any]
-    error: str | None = None
-
-
-class RequestLog:
-    """The latest requests, at most 5000."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._requests: deque[RecordedRequest] = deque(maxlen=_KEPT_REQUESTS)
-
-    def add(
-        self,
-        method: str,
-        path: str,
-        status: int,
-        operation: str = "",
-        variables: Mapping[str, Any] | None = None,
-        error: str | None = None,
-    ) -> None:
-        """Record a request."""
-        record = RecordedRequest(operation, path, method, status, _masked(variables or {}), error)
-        with self._lock:
-            self._requests.append(record)
-
-    def all(self, operation: str | None = None) -> list[RecordedRequest]:
-        """Return the requests in order, of one GraphQL operation if it is named."""
-        with self._lock:
-            return [item for item in self._requests if operation is None or item.operation == operation]
-
-    def clear(self) -> None:
-        """Forget all requests."""
-        with self._lock:
-            self._requests.clear()
+# Where a seed stops the clock, unless told otherwise.
+SEED_TIME = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class Backend:
@@ -96,7 +47,7 @@ class Backend:
         now: Callable[[], datetime],
     ) -> None:
         data_dir.mkdir(parents=True, exist_ok=True)
-        self.now = now
+        self.now = Clock(now)
         self.api_key = api_key
         self.teams = teams
         self.store = Store(data_dir / "devserver.sqlite")
@@ -104,14 +55,21 @@ class Backend:
         self.signer = UrlSigner.of(self.store)
         self.requests = RequestLog()
         self.unknown = UnknownNames()
+        self.faults = Faults()
+        self.late_requests = 0
+        self._counting = threading.Lock()
+        self._dropped_keys: set[str] = set()
         # Ids of an earlier start on the same data must not come again.
         starts = int(self.store.get_meta("starts") or 0) + 1
         self.store.set_meta("starts", str(starts))
         self.ids = IdSource(f"{secrets.token_hex(8) if seed is None else seed}:{starts}")
         self._seed()
+        self.automations = AutomationWorker(self.store, self.now)
+        self.automations.start()
 
     def context(self, user: Account, base_url: str, operation: str = "") -> RequestContext:
         """Return what the resolvers of one request get."""
+        ACTING_USER.set(user.username)
         return RequestContext(
             store=self.store,
             blobs=self.blobs,
@@ -123,16 +81,64 @@ class Backend:
             operation=operation,
         )
 
-    def reset(self) -> None:
-        """Drop all data, accounts that were added, and the record of requests."""
+    def reset(self, api_key: str | None = None) -> None:
+        """
+        Drop all data, added accounts, faults and the record of requests; the clock returns to its source.
+
+        Ids go on rather than start again. What requests from before still write is refused, as are the URLs that
+        they were given.
+
+        :param api_key: A new key for the default user: requests with the old one are then refused, and left out of
+            the record.
+        """
+        self.api_key = api_key or self.api_key
+        self._start_over(frozen_at=None)
+
+    def seed(self, seed: str, at: datetime = SEED_TIME) -> None:
+        """
+        Reset, so that equal requests get equal ids and times from here on: the clock stands until it is moved.
+
+        :param at: Where the clock stands.
+        """
+        self.ids.reseed(seed)
+        self._start_over(frozen_at=at)
+
+    def _start_over(self, frozen_at: datetime | None) -> None:
+        with self.store.read() as conn:
+            dropped = api_keys.digests(conn)
         self.store.clear()
         self.blobs.clear()
+        self.faults.clear()
+        self.now.reset()
+        if frozen_at is not None:
+            self.now.freeze(frozen_at)
+        self._seed()
+        with self.store.read() as conn:
+            kept = api_keys.digests(conn)
+        with self._counting:
+            self._dropped_keys = (self._dropped_keys | dropped) - kept
+            self.late_requests = 0
         self.requests.clear()
         self.unknown.clear()
-        self._seed()
+
+    def is_late(self, authorization: str | None) -> bool:
+        """Tell whether a request carries a key that a reset has dropped and nobody has added again."""
+        if not self._dropped_keys:
+            return False
+        digest = auth.sent_digest(authorization)
+        if digest not in self._dropped_keys:
+            return False
+        with self.store.read() as conn:
+            return digest not in api_keys.digests(conn)
+
+    def count_late_request(self) -> None:
+        """Note one request from before the last reset."""
+        with self._counting:
+            self.late_requests += 1
 
     def close(self) -> None:
-        """Close the database."""
+        """End the work in the background and close the database."""
+        self.automations.stop()
         self.store.close()
 
     def _seed(self) -> None:
@@ -141,17 +147,4 @@ class Backend:
             self.store.seed(now)
             for team in self.teams:
                 auth.add_member(conn, auth.DEFAULT_USER, team, now)
-            auth.remove_keys(conn, auth.DEFAULT_USER)
-            auth.set_key(conn, auth.DEFAULT_USER, self.api_key)
-
-
-def _masked(value: Any, key: str = "") -> Any:
-    if isinstance(value, Mapping):
-        return {name: _masked(item, str(name)) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_masked(item, key) for item in value]
-    if value is not None and any(word in key.lower() for word in _SECRET_WORDS):
-        return "***"
-    if isinstance(value, str) and len(value) > _KEPT_CHARACTERS:
-        return value[:_KEPT_CHARACTERS]
-    return value
+            api_keys.replace_start_key(conn, auth.DEFAULT_USER, self.api_key)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import ipaddress
-import secrets
 import signal
 import sys
 import threading
@@ -12,7 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
-from wandb_airflow_provider.devserver.auth import DEFAULT_API_KEY, DEFAULT_TEAM
+from wandb_airflow_provider.devserver.auth import DEFAULT_TEAM
+from wandb_airflow_provider.devserver.loopback import is_loopback
 
 _DEFAULT_PORT = 8765
 _DEFAULT_DATA = Path(".wandb-devserver")
@@ -21,8 +20,7 @@ _DEFAULT_DATA = Path(".wandb-devserver")
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve until SIGINT or SIGTERM; return 0, or 1 with one sentence on standard error if it cannot start."""
     args = _parser().parse_args(argv)
-    remote = not _is_loopback(args.host)
-    if remote and not args.allow_remote:
+    if not is_loopback(args.host) and not args.allow_remote:
         return _refuse(
             f"the dev server does not listen on {args.host!r}, which other machines can reach, unless --allow-remote is"
             " given. It then uses a key of its own instead of the well-known one."
@@ -34,8 +32,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _refuse(
             f"the dev server needs the module {error.name!r}: install 'wandb-airflow-provider[devserver]'."
         )
-    key = secrets.token_hex(20) if remote else DEFAULT_API_KEY
-    server = DevServer(args.data, host=args.host, port=args.port, api_key=key, teams=args.team)
+    server = DevServer(
+        args.data,
+        host=args.host,
+        port=args.port,
+        teams=args.team,
+        seed=args.seed,
+        allow_remote=args.allow_remote,
+    )
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
@@ -44,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (DevServerError, OSError) as error:
         return _refuse(f"{error}")
     try:
-        print(_banner(server.url, key, server.data_dir, args.team), flush=True)
+        print(_banner(server.url, server.api_key, server.data_dir, args.team), flush=True)
         stopped.wait()
     finally:
         server.stop()
@@ -79,20 +83,16 @@ def _parser() -> argparse.ArgumentParser:
         help=f"a team entity to serve besides {DEFAULT_TEAM!r}; may be repeated",
     )
     parser.add_argument(
+        "--seed",
+        metavar="TEXT",
+        help="seed of random ids and names, which are then the same for equal requests",
+    )
+    parser.add_argument(
         "--allow-remote",
         action="store_true",
         help="allow a host that other machines can reach, with a generated key",
     )
     return parser
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _banner(url: str, key: str, data_dir: Path, teams: Sequence[str]) -> str:

@@ -1,8 +1,75 @@
-"""Times as the database keeps them and as the API tells them."""
+"""The server's clock, which a test can stop and move on; times as they are stored and as the API tells them."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+
+class Clock:
+    """
+    What everything on the server that depends on time goes by: timestamps, heartbeats, expiry of keys and URLs.
+
+    Calling it returns an aware time. Its state is in memory: it starts with the source, also after a restart.
+
+    :param source: The time while nobody has stopped it or moved it on; returns aware times.
+    """
+
+    def __init__(self, source: Callable[[], datetime]) -> None:
+        self._source = source
+        self._lock = threading.Lock()
+        self._ahead = timedelta()
+        self._stopped: datetime | None = None
+
+    def __call__(self) -> datetime:
+        with self._lock:
+            return self._now()
+
+    @property
+    def frozen(self) -> bool:
+        """Tell whether the clock stands."""
+        return self._stopped is not None
+
+    def freeze(self, at: datetime | None = None) -> datetime:
+        """Stop at a time, by default now, and return it; a time without zone is UTC."""
+        with self._lock:
+            moment = self._now() if at is None else at
+            self._stopped = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+            return self._stopped
+
+    def advance(self, seconds: float) -> datetime:
+        """
+        Move on by some seconds, whether the clock stands or goes, and return the new time.
+
+        :raises ValueError: the seconds are negative: W&B's clock never goes back.
+        """
+        if not seconds >= 0:
+            raise ValueError(
+                f"the clock can only be moved on: {seconds!r} is not a number of seconds from 0 on"
+            )
+        with self._lock:
+            if self._stopped is None:
+                self._ahead += timedelta(seconds=seconds)
+            else:
+                self._stopped += timedelta(seconds=seconds)
+            return self._now()
+
+    def unfreeze(self) -> datetime:
+        """Go on from where the clock stands, without a jump, and return that time."""
+        with self._lock:
+            if self._stopped is not None:
+                self._ahead = self._stopped - self._source()
+                self._stopped = None
+            return self._now()
+
+    def reset(self) -> None:
+        """Return to the time of the source."""
+        with self._lock:
+            self._ahead, self._stopped = timedelta(), None
+
+    def _now(self) -> datetime:
+        return self._source() + self._ahead if self._stopped is None else self._stopped
 
 
 def stamp(moment: datetime) -> str:

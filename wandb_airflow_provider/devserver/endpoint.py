@@ -10,12 +10,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from wandb_airflow_provider.devserver.auth import Account, authenticate
 from wandb_airflow_provider.devserver.backend import Backend
+from wandb_airflow_provider.devserver.exchange import Exchange, InjectedFailure
 from wandb_airflow_provider.devserver.graphql.registry import GraphQLError, RequestContext
+from wandb_airflow_provider.devserver.store import LateRequestError
 
 _log = logging.getLogger(__name__)
 
@@ -54,31 +56,46 @@ def error_response(error: GraphQLError) -> JSONResponse:
     )
 
 
-def answering(endpoint: Endpoint, *, logged_path: str | None = None) -> Endpoint:
-    """
-    Wrap an endpoint so that it records the request and turns errors into answers.
+def exchange_of(request: Request) -> Exchange:
+    """Return what is known of the request under way, for the audit log."""
+    exchange: Exchange = request.scope["exchange"]
+    return exchange
 
-    :param logged_path: What the record says instead of the path, where the path holds a secret.
+
+def answering(endpoint: Endpoint, *, meets_faults: bool = True) -> Endpoint:
+    """
+    Wrap an endpoint of the API: its requests are audited, meet faults, and get errors as answers.
+
+    :param meets_faults: False where the endpoint itself calls :meth:`Exchange.meet_fault`, because it first has to
+        find out which operation is asked for.
     """
 
     async def answer(request: Request) -> Response:
-        failure: str | None = None
+        exchange = exchange_of(request)
+        exchange.audit()
         try:
-            response = await endpoint(request)
+            if meets_faults:
+                await exchange.meet_fault()
+            return await endpoint(request)
+        except InjectedFailure as error:
+            exchange.error = error.message
+            response = error_response(error)
+            response.headers.update(error.headers)
+            return response
+        except LateRequestError as error:
+            exchange.leave_out()
+            return error_response(error)
         except GraphQLError as error:
-            failure, response = error.message, error_response(error)
+            exchange.error = error.message
+            return error_response(error)
+        except ClientDisconnect:
+            exchange.error = "the client went away before its request was complete."
+            return error_response(GraphQLError(exchange.error))
         except Exception as error:
+            if exchange.late:
+                return error_response(LateRequestError())
             _log.exception("%s %s failed", request.method, request.url.path)
-            failure = f"internal error: {type(error).__name__}: {error}"
-            response = error_response(GraphQLError(failure))
-        backend_of(request).requests.add(
-            request.method,
-            logged_path or request.url.path,
-            response.status_code,
-            operation=getattr(request.state, "operation", ""),
-            variables=getattr(request.state, "variables", None),
-            error=failure,
-        )
-        return response
+            exchange.error = f"internal error: {type(error).__name__}: {error}"
+            return error_response(GraphQLError(exchange.error))
 
     return answer

@@ -19,14 +19,23 @@ _SUMMARY = "wandb-summary.json"
 
 
 def receive(
-    ctx: RequestContext, entity: str, project: str, name: str, body: Mapping[str, Any]
+    ctx: RequestContext,
+    entity: str,
+    project: str,
+    name: str,
+    body: Mapping[str, Any],
+    writer: str | None = None,
 ) -> dict[str, Any]:
     """
     Store one message of a run and return the answer, which may ask the run to stop.
 
     Any message is a heartbeat. Lines carry their offset, so a message that arrives twice changes nothing.
 
-    :raises GraphQLError: 403 if the account may not write there; 404 if there is no such run.
+    :param writer: In shared mode, which of the run's processes sends this: their lines are put together, and so are
+        their summaries.
+
+    :raises GraphQLError: 400 if the message is not understood; 403 if the account may not write there; 404 if there
+        is no such run.
     """
     ctx.user.require_write(entity)
     with ctx.store.write() as conn:
@@ -38,29 +47,60 @@ def receive(
             )
         changes: dict[str, Any] = {"heartbeat_at": stamp(ctx.now())}
         for file, chunk in (body.get("files") or {}).items():
-            changes |= _store(conn, run["pk"], file, chunk)
-        changes |= _state_changes(run["state"], body, changes["heartbeat_at"])
+            changes |= _store(conn, run, file, chunk, writer)
+        changes |= _state_changes(run, body, changes["heartbeat_at"])
         update_run(conn, run["pk"], changes)
     return {"stopped": True} if run["stop_requested"] else {"exitcode": None, "limits": {}}
 
 
-def _store(conn: sqlite3.Connection, pk: int, file: str, chunk: Mapping[str, Any]) -> dict[str, Any]:
-    content = chunk.get("content") or []
+def _store(
+    conn: sqlite3.Connection, run: sqlite3.Row, file: str, chunk: Any, writer: str | None
+) -> dict[str, Any]:
+    offset, content = _chunk(file, chunk)
     if file == _SUMMARY:
-        return {"summary": dumps(portable(json.loads(content[-1])))} if content else {}
+        return {"summary": _summary(run, content[-1], writer)} if content else {}
     stream = _STREAMS.get(file)
     if stream is None:
         raise GraphQLError(
             f"the file stream does not know the file {file!r}; it knows {[*_STREAMS, _SUMMARY]}."
         )
-    write_lines(conn, pk, stream, int(chunk.get("offset") or 0), content)
+    write_lines(conn, run["pk"], stream, offset, content, writer)
     return {}
 
 
-def _state_changes(stored: str, body: Mapping[str, Any], now: str) -> dict[str, Any]:
+def _chunk(file: str, chunk: Any) -> tuple[int, list[str]]:
+    offset = (chunk.get("offset") or 0) if isinstance(chunk, Mapping) else None
+    content = (chunk.get("content") or []) if isinstance(chunk, Mapping) else None
+    if (
+        not isinstance(offset, int)
+        or offset < 0
+        or not isinstance(content, list)
+        or not all(isinstance(line, str) for line in content)
+    ):
+        raise GraphQLError(
+            f"a chunk of the file {file!r} needs 'offset' (from 0 on) and 'content' (a list of lines),"
+            f" not {str(chunk)[:200]!r}."
+        )
+    return offset, content
+
+
+def _summary(run: sqlite3.Row, text: str, writer: str | None) -> str:
+    try:
+        summary = json.loads(text)
+    except ValueError as error:
+        raise GraphQLError(f"the summary of a run is not JSON: {error}") from error
+    if not isinstance(summary, dict):
+        raise GraphQLError(f"the summary of a run must be a JSON object, not {type(summary).__name__}.")
+    earlier = {} if writer is None else json.loads(run["summary"])
+    return dumps(earlier | portable(summary))
+
+
+def _state_changes(run: sqlite3.Row, body: Mapping[str, Any], now: str) -> dict[str, Any]:
+    stored = run["state"]
     if body.get("complete"):
         exit_code = int(body.get("exitcode") or 0)
-        state = state_after_exit("preempting" if body.get("preempting") else stored, exit_code)
+        stored = "preempting" if body.get("preempting") else stored
+        state = state_after_exit(stored, exit_code, stopped=bool(run["stop_requested"]))
         return {"state": state, "exit_code": exit_code, "finished_at": now}
     if body.get("preempting"):
         return {"state": "preempting"}

@@ -1,7 +1,9 @@
 """
-The filters and orders of run listings, as SQL.
+The filters of run listings, as SQL.
 
-Filters are Mongo-style: ``{"config.lr": {"$gt": 0.1}, "$or": [{"state": "finished"}, {"tags": "gold"}]}``.
+Filters are Mongo-style: ``{"config.lr": {"$gt": 0.1}, "$or": [{"state": "finished"}, {"tags": "gold"}]}``. As there,
+values of different types are never equal nor ordered, so that ``{"$lt": 1}`` passes over text, and a condition
+turned round (``$ne``, ``$nin``, ``$not``, ``$nor``) holds where the value is absent.
 """
 
 from __future__ import annotations
@@ -14,49 +16,23 @@ from typing import Any
 
 from wandb_airflow_provider.devserver.clock import parse_time, stamp
 from wandb_airflow_provider.devserver.graphql.registry import GraphQLError
-from wandb_airflow_provider.devserver.run_state import alive_since
+from wandb_airflow_provider.devserver.run_fields import Field, Sql, find_field, order_sql
 from wandb_airflow_provider.devserver.store import register_function
 
-_COLUMNS = {
-    "name": "name",
-    "displayname": "display_name",
-    "group": "group_name",
-    "groupname": "group_name",
-    "jobtype": "job_type",
-    "host": "host",
-    "commit": "commit_sha",
-    "sweep": "sweep",
-    "sweepname": "sweep",
-    "user": "user",
-    "username": "user",
-    "user.username": "user",
-    "notes": "notes",
-    "description": "description",
-    "program": "program",
-    "id": "id",
-}
-_TIMES = {
-    "createdat": "created_at",
-    "heartbeatat": "heartbeat_at",
-    "updatedat": "heartbeat_at",
-    "finishedat": "finished_at",
-}
+__all__ = ["filter_sql", "order_sql"]
+
 _COMPARISONS = {"$gt": ">", "$gte": ">=", "$lt": "<", "$lte": "<="}
-_DOCUMENTS = {"config": "config", "summarymetrics": "summary", "summary": "summary"}
-
-Sql = tuple[str, list[Any]]
-
-
-def _regexp(pattern: str, value: object) -> bool:
-    return value is not None and re.search(pattern, str(value)) is not None
-
-
-register_function("regexp", 2, _regexp)
+_GROUPS = ("$and", "$or", "$nor")
+_KNOWN = "$and, $or, $nor, $not, $eq, $ne, $gt, $gte, $lt, $lte, $in, $nin, $all, $exists, $regex"
+_NUMBERS = ("integer", "real")
+_STRUCTURES = ("array", "object")
+_LARGEST_INTEGER = 2**63 - 1
+_TAG = Field("value", kind="type")
 
 
 def filter_sql(filters: Mapping[str, Any] | str | None, now: datetime) -> Sql:
     """
-    Return a condition over the ``runs`` table, and its parameters.
+    Return a condition over the ``runs`` table, which is never NULL, and its parameters.
 
     :raises GraphQLError: the filter is not valid; the message says which part.
     """
@@ -65,165 +41,164 @@ def filter_sql(filters: Mapping[str, Any] | str | None, now: datetime) -> Sql:
             filters = json.loads(filters) if filters.strip() else {}
         except ValueError as error:
             raise GraphQLError(f"the run filter is not valid JSON: {error}") from error
-    if filters is not None and not isinstance(filters, Mapping):
+    return _all({} if filters is None else filters, now)
+
+
+def _all(filters: Any, now: datetime) -> Sql:
+    if not isinstance(filters, Mapping):
         raise GraphQLError(f"a run filter must be an object, not {filters!r}.")
-    return _all(filters or {}, now)
-
-
-def order_sql(order: str | None, now: datetime) -> Sql:
-    """
-    Return the terms of an ``ORDER BY`` and their parameters.
-
-    :param order: A field with ``+`` (ascending, also without sign) or ``-`` before it; several by commas. Runs
-        without a value come last, and equals stay in the order in which they were created.
-    """
-    terms, params = [], []
-    for part in (order or "+created_at").split(","):
-        name = part.strip()
-        direction = "DESC" if name.startswith("-") else "ASC"
-        expression, values = _expression(name.lstrip("+-"), now)
-        terms.append(f"{expression} IS NULL, {expression} {direction}")
-        params += values * 2
-        last = direction
-    return f"{', '.join(terms)}, pk {last}", params
-
-
-def _all(filters: Mapping[str, Any], now: datetime) -> Sql:
-    return _join("AND", [_entry(key, value, now) for key, value in filters.items()], "1")
+    return _join("AND", [_entry(key, value, now) for key, value in filters.items()])
 
 
 def _entry(key: str, value: Any, now: datetime) -> Sql:
-    if key in ("$and", "$or", "$nor"):
-        if not isinstance(value, list):
-            raise GraphQLError(f"the filter operator {key!r} needs a list, not {value!r}.")
-        parts = [_all(item, now) for item in value]
-        sql, params = _join("AND" if key == "$and" else "OR", parts, "1" if key == "$and" else "0")
-        return (f"NOT {sql}", params) if key == "$nor" else (sql, params)
+    if key in _GROUPS:
+        parts = [_all(item, now) for item in _listed(key, value)]
+        joined = _join("AND" if key == "$and" else "OR", parts)
+        return _negated(joined) if key == "$nor" else joined
     if key == "$not":
-        sql, params = _all(value, now)
-        return f"NOT {sql}", params
+        return _negated(_all(value, now))
     if key.startswith("$"):
-        raise GraphQLError(f"the run filter has the unknown operator {key!r}.")
-    if isinstance(value, Mapping) and any(name.startswith("$") for name in value):
-        return _join(
-            "AND", [_compare(key, name, operand, value, now) for name, operand in value.items()], "1"
-        )
-    return _compare(key, "$eq", value, {}, now)
+        raise GraphQLError(f"the run filter has the unknown operator {key!r}. Known: {_KNOWN}.")
+    return _on_field(find_field(key, now), key, value)
 
 
-def _join(word: str, parts: list[Sql], empty: str) -> Sql:
-    if not parts:
-        return empty, []
-    # NULL would survive a NOT, so each condition is made true or false.
-    return f"coalesce(({f' {word} '.join(sql for sql, _ in parts)}), 0)", [
-        p for _, params in parts for p in params
-    ]
+def _on_field(field: Field, key: str, value: Any) -> Sql:
+    if not (isinstance(value, Mapping) and any(name.startswith("$") for name in value)):
+        return _condition(field, key, "$eq", value, {})
+    parts = [_condition(field, key, name, item, value) for name, item in value.items() if name != "$options"]
+    return _join("AND", parts)
 
 
-def _compare(key: str, operator: str, operand: Any, siblings: Mapping[str, Any], now: datetime) -> Sql:
+def _condition(field: Field, key: str, operator: str, operand: Any, siblings: Mapping[str, Any]) -> Sql:
     if operator == "$not":
-        sql, params = _entry(key, operand, now)
-        return f"NOT {sql}", params
-    if operator == "$options":
-        return "1", []
+        return _negated(_on_field(field, key, operand))
+    if operator == "$ne":
+        return _negated(_condition(field, key, "$eq", operand, {}))
+    if operator == "$nin":
+        return _negated(_condition(field, key, "$in", operand, {}))
+    if operator == "$all":
+        return _join("AND", [_condition(field, key, "$eq", item, {}) for item in _listed(operator, operand)])
+    if field.is_time:
+        operand = _as_time(key, operator, operand)
     if operator == "$regex":
         operand = _pattern(operand, siblings)
-    if _plain(key) in ("tags", "tag"):
+    if field.is_tags:
         return _tags(operator, operand)
-    expression, params = _expression(key, now)
-    if _plain(key) in _TIMES:
-        operand = _times(key, operand)
-    return _condition(expression, params, operator, operand)
-
-
-def _condition(expression: str, params: list[Any], operator: str, operand: Any) -> Sql:
-    if operator in ("$eq", "$ne"):
-        equal = "IS NOT" if operator == "$ne" else "IS"
-        if isinstance(operand, Mapping | list):
-            return f"{expression} {equal} json(?)", [*params, json.dumps(operand)]
-        return f"{expression} {equal} ?", [*params, operand]
-    if operator in _COMPARISONS:
-        kinds = "('text')" if isinstance(operand, str) else "('integer', 'real')"
-        sql = f"(typeof({expression}) IN {kinds} AND {expression} {_COMPARISONS[operator]} ?)"
-        return f"coalesce({sql}, 0)", [*params, *params, operand]
-    if operator in ("$in", "$nin"):
-        if not isinstance(operand, list):
-            raise GraphQLError(f"the filter operator {operator!r} needs a list, not {operand!r}.")
-        sql, values = _join("OR", [_condition(expression, params, "$eq", item) for item in operand], "0")
-        return (sql, values) if operator == "$in" else (f"NOT {sql}", values)
-    if operator == "$exists":
-        return f"{expression} IS {'NOT ' if operand else ''}NULL", params
-    if operator == "$regex":
-        return f"regexp(?, {expression})", [operand, *params]
-    raise GraphQLError(
-        f"the run filter has the unknown operator {operator!r}. Known: $and, $or, $nor, $not, $eq, $ne, $gt, $gte, $lt,"
-        " $lte, $in, $nin, $exists, $regex."
-    )
+    return _leaf(field, operator, operand)
 
 
 def _tags(operator: str, operand: Any) -> Sql:
-    if operator == "$exists":
-        return f"json_array_length(tags) {'>' if operand else '='} 0", []
-    if operator in ("$ne", "$nin"):
-        sql, params = _tags("$eq" if operator == "$ne" else "$in", operand)
-        return f"NOT {sql}", params
+    if operator == "$exists" or (operator == "$eq" and operand is None):
+        return f"json_array_length(tags) {'>' if operator == '$exists' and operand else '='} 0", []
     if operator == "$eq" and isinstance(operand, list):
-        return "json(tags) = json(?)", [json.dumps(operand)]
-    if operator == "$all":
-        return _join("AND", [_tags("$eq", item) for item in operand], "1")
-    sql, params = _condition("value", [], operator, operand)
+        return "same_json(tags, ?)", [json.dumps(operand)]
+    sql, params = _leaf(_TAG, operator, operand)
     return f"EXISTS (SELECT 1 FROM json_each(tags) WHERE {sql})", params  # noqa: S608
 
 
-def _expression(key: str, now: datetime) -> Sql:
-    plain = _plain(key)
-    if plain == "state":
-        return "run_state(state, heartbeat_at, ?)", [alive_since(now)]
-    if plain == "tags":
-        return "tags", []
-    if plain == "duration":
-        return "((julianday(heartbeat_at) - julianday(created_at)) * 86400.0)", []
-    column = _COLUMNS.get(plain) or _TIMES.get(plain)
-    if column is not None:
-        return column, []
-    root, _, rest = key.partition(".")
-    document = _DOCUMENTS.get(_plain(root))
-    if document is None or not rest:
-        known = sorted(
-            {"config.<key>", "summary_metrics.<key>", "state", "tags", "duration", *_COLUMNS, *_TIMES}
+def _leaf(field: Field, operator: str, operand: Any) -> Sql:
+    if operator == "$eq":
+        return _equal(field, operand)
+    if operator in _COMPARISONS:
+        if isinstance(operand, list | Mapping | None):
+            raise GraphQLError(
+                f"the filter operator {operator!r} needs a number, text or boolean, not {operand!r}."
+            )
+        return _compared(field, _COMPARISONS[operator], operand)
+    if operator == "$in":
+        return _one_of(field, _listed(operator, operand))
+    if operator == "$exists":
+        return f"{field.kind or field.value} IS {'NOT ' if operand else ''}NULL", [*_kind_params(field)]
+    if operator == "$regex":
+        return _of_kind(field, ("text",), f"regexp(?, {field.value})", [operand, *field.params])
+    raise GraphQLError(f"the run filter has the unknown operator {operator!r}. Known: {_KNOWN}.")
+
+
+def _equal(field: Field, operand: Any) -> Sql:
+    if operand is None:
+        if field.kind is None:
+            return f"{field.value} IS NULL", field.params
+        return f"coalesce({field.kind}, 'null') = 'null'", field.kind_params
+    if isinstance(operand, Mapping | list):
+        return _of_kind(
+            field, _STRUCTURES, f"same_json({field.value}, ?)", [*field.params, json.dumps(operand)]
         )
-        raise GraphQLError(f"runs have no field {key!r} to filter or order by. Known: {', '.join(known)}.")
-    return _in_document(document, rest)
+    if isinstance(operand, str) and field.kind is None:
+        # In this form an index on the column can be used.
+        return f"{field.value} IS ?", [*field.params, operand]
+    return _compared(field, "=", operand)
 
 
-def _in_document(document: str, key: str) -> Sql:
-    if '"' in key:
-        raise GraphQLError(f"the filter key {key!r} has a quotation mark, which is not supported.")
-    names = key.split(".")
-    paths = [[key], names] if len(names) > 1 else [names]
-    if document == "config":
-        # Each entry of a config is {"value": ...}; older clients spell that out.
-        if names[-1] == "value" and len(names) == 2:
-            paths = [names[:1]]
-        paths = [[first, "value", *rest] for first, *rest in paths]
-    texts = ["$" + "".join(f'."{name}"' for name in path) for path in paths]
-    if len(texts) == 1:
-        return f"json_extract({document}, ?)", texts
-    return f"coalesce(json_extract({document}, ?), json_extract({document}, ?))", list(texts)
+def _compared(field: Field, sign: str, operand: Any) -> Sql:
+    return _of_kind(field, _kinds(operand), f"{field.value} {sign} ?", [*field.params, _storable(operand)])
 
 
-def _plain(key: str) -> str:
-    return key.replace("_", "").lower()
+def _one_of(field: Field, operands: list[Any]) -> Sql:
+    parts: list[Sql] = []
+    alike: dict[tuple[str, ...], list[Any]] = {}
+    for operand in operands:
+        if operand is None or isinstance(operand, Mapping | list):
+            parts.append(_equal(field, operand))
+        else:
+            alike.setdefault(_kinds(operand), []).append(operand)
+    for kinds, items in alike.items():
+        sql = f"{field.value} IN (SELECT value FROM json_each(?))"  # noqa: S608
+        parts.append(_of_kind(field, kinds, sql, [*field.params, json.dumps(items)]))
+    return _join("OR", parts)
 
 
-def _times(key: str, operand: Any) -> Any:
+def _of_kind(field: Field, kinds: tuple[str, ...], sql: str, params: list[Any]) -> Sql:
+    """Return a condition that holds only for values of some JSON types, and is false where there is no value."""
+    if field.kind is None:
+        return (f"coalesce({sql}, 0)", params) if "text" in kinds else ("0", [])
+    names = ", ".join(f"'{kind}'" for kind in kinds)
+    # With AND, SQLite may look at the value first.
+    return f"(CASE WHEN {field.kind} IN ({names}) THEN {sql} ELSE 0 END)", [*field.kind_params, *params]
+
+
+def _kind_params(field: Field) -> list[Any]:
+    return field.params if field.kind is None else field.kind_params
+
+
+def _kinds(operand: Any) -> tuple[str, ...]:
+    if isinstance(operand, bool):
+        return ("true", "false")
+    return ("text",) if isinstance(operand, str) else _NUMBERS
+
+
+def _storable(operand: Any) -> Any:
+    return float(operand) if isinstance(operand, int) and abs(operand) > _LARGEST_INTEGER else operand
+
+
+def _join(word: str, parts: list[Sql]) -> Sql:
+    if not parts:
+        return ("1" if word == "AND" else "0"), []
+    if len(parts) == 1:
+        return parts[0]
+    # In halves, as SQLite limits how deep an expression may be.
+    middle = len(parts) // 2
+    (left, left_params), (right, right_params) = _join(word, parts[:middle]), _join(word, parts[middle:])
+    return f"({left} {word} {right})", [*left_params, *right_params]
+
+
+def _negated(condition: Sql) -> Sql:
+    return f"(NOT {condition[0]})", condition[1]
+
+
+def _listed(operator: str, operand: Any) -> list[Any]:
+    if not isinstance(operand, list):
+        raise GraphQLError(f"the filter operator {operator!r} needs a list, not {operand!r}.")
+    return operand
+
+
+def _as_time(key: str, operator: str, operand: Any) -> Any:
     if isinstance(operand, list):
-        return [_times(key, item) for item in operand]
-    if not isinstance(operand, str):
+        return [_as_time(key, operator, item) for item in operand]
+    if operand is None or operator in ("$exists", "$regex"):
         return operand
     try:
         return stamp(parse_time(operand))
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise GraphQLError(f"the filter on {key!r} needs an ISO time, not {operand!r}.") from error
 
 
@@ -234,3 +209,24 @@ def _pattern(operand: Any, siblings: Mapping[str, Any]) -> str:
     except re.error as error:
         raise GraphQLError(f"the filter has the invalid regular expression {operand!r}: {error}") from error
     return pattern
+
+
+def _regexp(pattern: str, value: object) -> bool:
+    return value is not None and re.search(pattern, str(value)) is not None
+
+
+def _same_json(left: str, right: str) -> bool:
+    return bool(_typed(json.loads(left)) == _typed(json.loads(right)))
+
+
+def _typed(value: Any) -> Any:
+    """Return a value in a form in which true does not equal 1."""
+    if isinstance(value, dict):
+        return {key: _typed(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_typed(item) for item in value]
+    return ("boolean", value) if isinstance(value, bool) else value
+
+
+register_function("regexp", 2, _regexp)
+register_function("same_json", 2, _same_json)

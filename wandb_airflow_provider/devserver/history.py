@@ -1,7 +1,8 @@
 """
 What a run has streamed: history, system events and console lines, each line under its offset.
 
-Reading samples evenly, keeps the last line, and gives the same answer each time.
+A run's own lines count from offset 0; what it has inherited from a run that it was forked from is below 0. Reading
+samples evenly, keeps the last line, and gives the same answer each time.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
+from wandb_airflow_provider.devserver import history_keys
+from wandb_airflow_provider.devserver.graphql.registry import GraphQLError
 from wandb_airflow_provider.devserver.store import register_schema
 
 HISTORY = "history"
@@ -27,41 +30,125 @@ CREATE TABLE IF NOT EXISTS run_lines (
     PRIMARY KEY (run, stream, offset)
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS run_lines_by_step ON run_lines (run, stream, step) WHERE step IS NOT NULL;
+CREATE TABLE IF NOT EXISTS run_writers (
+    run INTEGER NOT NULL REFERENCES runs (pk),
+    stream TEXT NOT NULL,
+    writer TEXT NOT NULL,
+    received INTEGER NOT NULL,
+    PRIMARY KEY (run, stream, writer)
+) WITHOUT ROWID;
 """)
 
 Item = TypeVar("Item")
 
 
-def write_lines(conn: sqlite3.Connection, run: int, stream: str, offset: int, lines: Sequence[str]) -> None:
+def write_lines(
+    conn: sqlite3.Connection,
+    run: int,
+    stream: str,
+    offset: int,
+    lines: Sequence[str],
+    writer: str | None = None,
+) -> None:
     """
     Store lines from an offset on.
 
     The same lines again change nothing. Other lines at offset 0 mean a new writer that started over, so the whole
     stream is replaced.
+
+    :param writer: Which of several processes that write to one run at the same time this is. Each counts its own
+        offsets; their lines are kept in the order in which they arrive.
+    :raises GraphQLError: a line of history or of events is not JSON.
     """
+    known = line_count(conn, run, stream)
+    if writer is not None:
+        offset, lines = _after_others(conn, run, stream, offset, lines, writer, known)
     if not lines:
         return
-    rows = [_row(run, stream, offset + position, line) for position, line in enumerate(lines)]
-    if offset == 0 and stream != OUTPUT:
-        first = conn.execute(
-            "SELECT text FROM run_lines WHERE run = ? AND stream = ? AND offset = 0", (run, stream)
-        ).fetchone()
-        if first is not None and first["text"] != rows[0][4]:
-            conn.execute("DELETE FROM run_lines WHERE run = ? AND stream = ?", (run, stream))
+    values = [_parsed(stream, offset + position, line) for position, line in enumerate(lines)]
+    rows = [
+        _row(run, stream, offset + position, line, value)
+        for position, (line, value) in enumerate(zip(lines, values, strict=True))
+    ]
+    if offset == 0 and known and stream != OUTPUT and _first(conn, run, stream) != rows[0][4]:
+        conn.execute("DELETE FROM run_lines WHERE run = ? AND stream = ? AND offset >= 0", (run, stream))
+        known = 0
+        if stream == HISTORY:
+            history_keys.recount(conn, run, read_history(conn, run))
     conn.executemany("INSERT OR REPLACE INTO run_lines VALUES (?, ?, ?, ?, ?)", rows)
+    if stream == HISTORY:
+        history_keys.count(conn, run, values[max(known - offset, 0) :])
+
+
+def _after_others(
+    conn: sqlite3.Connection,
+    run: int,
+    stream: str,
+    offset: int,
+    lines: Sequence[str],
+    writer: str,
+    known: int,
+) -> tuple[int, Sequence[str]]:
+    """Return where lines of one of several writers go, and those of them that are new."""
+    row = conn.execute(
+        "SELECT received FROM run_writers WHERE run = ? AND stream = ? AND writer = ?", (run, stream, writer)
+    ).fetchone()
+    received = 0 if row is None else int(row["received"])
+    new = lines[max(received - offset, 0) :]
+    conn.execute(
+        "INSERT OR REPLACE INTO run_writers VALUES (?, ?, ?, ?)",
+        (run, stream, writer, max(received, offset + len(lines))),
+    )
+    return known, new
+
+
+def has_writers(conn: sqlite3.Connection, run: int) -> bool:
+    """Tell whether several processes may have written to a run at the same time."""
+    return conn.execute("SELECT 1 FROM run_writers WHERE run = ? LIMIT 1", (run,)).fetchone() is not None
 
 
 def delete_lines(conn: sqlite3.Connection, run: int) -> None:
     """Delete all that a run has streamed."""
     conn.execute("DELETE FROM run_lines WHERE run = ?", (run,))
+    conn.execute("DELETE FROM run_writers WHERE run = ?", (run,))
+    history_keys.recount(conn, run, [])
+
+
+def copy_history(conn: sqlite3.Connection, source: int, run: int, last_step: int) -> None:
+    """Give a run the history of another one up to a step, inclusive, before its own lines."""
+    conn.execute(
+        "INSERT INTO run_lines SELECT ?, stream, row_number() OVER (ORDER BY step DESC, offset DESC) * -1, step, text"
+        " FROM run_lines WHERE run = ? AND stream = ? AND step <= ?",
+        (run, source, HISTORY, last_step),
+    )
+    history_keys.recount(conn, run, read_history(conn, run))
+
+
+def cut_history(conn: sqlite3.Connection, run: int, last_step: int) -> dict[str, Any]:
+    """Delete the history after a step and return the summary as it was there: the last value of each key."""
+    conn.execute("DELETE FROM run_lines WHERE run = ? AND stream = ? AND step > ?", (run, HISTORY, last_step))
+    texts = read_history(conn, run)
+    history_keys.recount(conn, run, texts)
+    summary: dict[str, Any] = {}
+    for text in texts:
+        summary |= json.loads(text)
+    return summary
+
+
+def last_step(conn: sqlite3.Connection, run: int) -> int:
+    """Return the last step of a run's history; -1 if it has none."""
+    step = conn.execute(
+        "SELECT max(step) FROM run_lines WHERE run = ? AND stream = ?", (run, HISTORY)
+    ).fetchone()[0]
+    return -1 if step is None else int(step)
 
 
 def line_count(conn: sqlite3.Connection, run: int, stream: str) -> int:
-    """Return how many lines a stream has: where the next one goes."""
+    """Return how many lines of its own a stream has: where the next one goes."""
     last = conn.execute(
         "SELECT max(offset) FROM run_lines WHERE run = ? AND stream = ?", (run, stream)
     ).fetchone()[0]
-    return 0 if last is None else int(last) + 1
+    return 0 if last is None else max(int(last) + 1, 0)
 
 
 def read_lines(
@@ -99,14 +186,17 @@ def read_history(
     :param max_step: Last step, **exclusive**.
     :param samples: At most so many lines, spread evenly.
     """
-    condition, params = "run = ? AND stream = ?", [run, stream]
+    condition, params, order = "run = ? AND stream = ?", [run, stream], "offset"
     if min_step is not None:
         condition += " AND step >= ?"
         params.append(min_step)
     if max_step is not None:
         condition += " AND step < ?"
         params.append(max_step)
-    rows = conn.execute(f"SELECT text FROM run_lines WHERE {condition} ORDER BY offset", params)  # noqa: S608
+    if len(params) > 2:
+        # The order of the index: by offset, each page of a scan would walk through all lines.
+        order = "step, offset"
+    rows = conn.execute(f"SELECT text FROM run_lines WHERE {condition} ORDER BY {order}", params)  # noqa: S608
     return spread([row["text"] for row in rows], samples)
 
 
@@ -119,43 +209,19 @@ def sampled_history(
     max_step: int | None = None,
 ) -> list[dict[str, Any]]:
     """
-    Return the rows that have all of ``keys``, with only these.
+    Return the rows that have all of ``keys``, with only these; ``a.b`` also reaches into a logged mapping ``a``.
 
     :param max_step: Last step, **inclusive**, unlike in :func:`read_history`.
     """
     wanted = list(dict.fromkeys(keys))
     stop = None if max_step is None else max_step + 1
-    rows = (json.loads(text) for text in read_history(conn, run, min_step, stop))
-    found = [{key: row[key] for key in wanted} for row in rows if all(key in row for key in wanted)]
+    found = []
+    for text in read_history(conn, run, min_step, stop):
+        row = json.loads(text)
+        values = {key: history_keys.value_at(row, key) for key in wanted}
+        if history_keys.ABSENT not in values.values():
+            found.append(values)
     return spread(found, samples)
-
-
-def history_keys(conn: sqlite3.Connection, run: int) -> dict[str, Any]:
-    """Return which keys the history has, of which types and how often, and the last step."""
-    keys: dict[str, Any] = {}
-    for key, kind, count in conn.execute(
-        "SELECT entry.key, entry.type, count(*) FROM run_lines, json_each(run_lines.text) AS entry"
-        " WHERE run = ? AND stream = ? GROUP BY entry.key, entry.type ORDER BY entry.key, entry.type",
-        (run, HISTORY),
-    ):
-        counts = keys.setdefault(key, {"typeCounts": []})["typeCounts"]
-        counts.append({"type": _TYPES.get(kind, "unknown"), "count": count})
-    last = conn.execute(
-        "SELECT max(step) FROM run_lines WHERE run = ? AND stream = ?", (run, HISTORY)
-    ).fetchone()[0]
-    return {"keys": keys, "sets": [], "lastStep": -1 if last is None else last}
-
-
-_TYPES = {
-    "integer": "number",
-    "real": "number",
-    "text": "string",
-    "true": "boolean",
-    "false": "boolean",
-    "null": "nil",
-    "object": "map",
-    "array": "list",
-}
 
 
 def spread(items: list[Item], samples: int | None) -> list[Item]:
@@ -168,11 +234,24 @@ def spread(items: list[Item], samples: int | None) -> list[Item]:
     return [items[round(position * scale)] for position in range(samples)]
 
 
-def _row(run: int, stream: str, offset: int, line: str) -> tuple[int, str, int, int | None, str]:
+def _first(conn: sqlite3.Connection, run: int, stream: str) -> str | None:
+    row = conn.execute(
+        "SELECT text FROM run_lines WHERE run = ? AND stream = ? AND offset = 0", (run, stream)
+    ).fetchone()
+    return None if row is None else row["text"]
+
+
+def _parsed(stream: str, offset: int, line: str) -> Any:
     if stream == OUTPUT:
-        return run, stream, offset, None, line
-    value = json.loads(line)
-    if "NaN" in line or "Infinity" in line:
+        return None
+    try:
+        return json.loads(line)
+    except ValueError as error:
+        raise GraphQLError(f"line {offset} of the {stream} of a run is not JSON: {error}") from error
+
+
+def _row(run: int, stream: str, offset: int, line: str, value: Any) -> tuple[int, str, int, int | None, str]:
+    if stream != OUTPUT and ("NaN" in line or "Infinity" in line):
         line = json.dumps(portable(value), separators=(",", ":"))
     step = value.get("_step") if isinstance(value, dict) else None
     return run, stream, offset, int(step) if isinstance(step, int | float) else None, line

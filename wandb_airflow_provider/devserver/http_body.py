@@ -40,6 +40,8 @@ def parse_object(body: bytes) -> dict[str, Any]:
         value = json.loads(body)
     except ValueError as error:
         raise GraphQLError(f"the body is not valid JSON: {error}") from error
+    except RecursionError as error:
+        raise GraphQLError("the body is not valid JSON: it is nested too deeply.") from error
     if not isinstance(value, dict):
         raise GraphQLError(f"the body must be a JSON object, not {type(value).__name__}.")
     return value
@@ -53,4 +55,6 @@ def _gunzip(body: bytes) -> bytes:
         raise GraphQLError(f"the body is not valid gzip: {error}") from error
     if len(data) > MAX_BODY_BYTES:
         raise GraphQLError(f"the body unpacks to more than {MAX_BODY_BYTES} bytes.")
+    if not unpacker.eof:
+        raise GraphQLError("the body is not valid gzip: its end is missing.")
     return data

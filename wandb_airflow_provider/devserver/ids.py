@@ -25,6 +25,11 @@ class IdSource:
         self._random = random.Random(seed)  # noqa: S311 - ids are names, not secrets
         self._lock = threading.Lock()
 
+    def reseed(self, seed: str) -> None:
+        """Begin the sequence of another seed."""
+        with self._lock:
+            self._random.seed(seed)
+
     def token(self, length: int = 8) -> str:
         """Return lower-case letters and digits, like a run id."""
         with self._lock:

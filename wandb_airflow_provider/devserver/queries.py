@@ -18,7 +18,7 @@ from wandb_airflow_provider.devserver.history import (
     sampled_history,
 )
 from wandb_airflow_provider.devserver.runs_table import count_runs as _count_runs
-from wandb_airflow_provider.devserver.runs_table import current_state, select_runs
+from wandb_airflow_provider.devserver.runs_table import current_state, find_runs, select_runs
 from wandb_airflow_provider.devserver.runs_table import get_run as _get_run
 
 
@@ -143,6 +143,28 @@ def list_runs(
     with backend.store.read() as conn:
         rows = select_runs(conn, entity, project, filters, now, order, offset, limit)
     return [_run(row, now) for row in rows]
+
+
+def find_page(
+    backend: Backend,
+    entity: str,
+    project: str,
+    filters: Mapping[str, Any],
+    order: str,
+    page: int,
+    size: int,
+) -> tuple[list[RunRecord], int, int]:
+    """
+    Return one page of the runs of a project that pass a filter, its number, and how many pass in all.
+
+    :param page: Counted from 1; the last page stands for those after it.
+    """
+    now = backend.now()
+    with backend.store.read() as conn:
+        found = find_runs(conn, entity, project, filters, now)
+        page = min(page, max(1, -(-len(found) // size)))
+        rows = select_runs(conn, entity, project, filters, now, order, (page - 1) * size, size, among=found)
+    return [_run(row, now) for row in rows], page, len(found)
 
 
 def count_runs(backend: Backend, entity: str, project: str, filters: Mapping[str, Any] | None = None) -> int:

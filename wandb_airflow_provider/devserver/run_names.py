@@ -17,3 +17,8 @@ _NOUNS = (
 def display_name(ids: IdSource) -> str:
     """Return a name like ``quiet-river-417``."""
     return f"{ids.choice(_ADJECTIVES)}-{ids.choice(_NOUNS)}-{ids.number(1000)}"
+
+
+def sweep_run_name(ids: IdSource, number: int) -> str:
+    """Return a name like ``quiet-sweep-3`` for a sweep's run."""
+    return f"{ids.choice(_ADJECTIVES)}-sweep-{number}"

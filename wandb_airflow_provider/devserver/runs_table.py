@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from wandb_airflow_provider.devserver.filters import filter_sql, order_sql
 from wandb_airflow_provider.devserver.ids import global_id
 from wandb_airflow_provider.devserver.run_state import alive_since, run_state
-from wandb_airflow_provider.devserver.store import register_schema
+from wandb_airflow_provider.devserver.store import dumps, register_schema
 
 register_schema("""
 CREATE TABLE IF NOT EXISTS runs (
@@ -24,8 +24,6 @@ CREATE TABLE IF NOT EXISTS runs (
     group_name TEXT,
     job_type TEXT,
     sweep TEXT,
-    config TEXT NOT NULL DEFAULT '{}',
-    summary TEXT NOT NULL DEFAULT '{}',
     tags TEXT NOT NULL DEFAULT '[]',
     notes TEXT,
     description TEXT,
@@ -41,10 +39,25 @@ CREATE TABLE IF NOT EXISTS runs (
     stop_requested INTEGER NOT NULL DEFAULT 0,
     resume_asked_at TEXT,
     deleted_at TEXT,
+    -- Last, so that reading the other columns does not walk through the pages of large documents.
+    summary TEXT NOT NULL DEFAULT '{}',
+    config TEXT NOT NULL DEFAULT '{}',
     UNIQUE (entity, project, name)
 );
-CREATE INDEX IF NOT EXISTS runs_by_group ON runs (entity, project, group_name);
+CREATE INDEX IF NOT EXISTS runs_by_group ON runs (entity, project, group_name) WHERE deleted_at IS NULL;
+CREATE INDEX IF NOT EXISTS runs_by_creation ON runs (entity, project, created_at) WHERE deleted_at IS NULL;
 """)
+
+# What a run is set to when a process opens it again.
+REOPENED = {
+    "state": "running",
+    "exit_code": None,
+    "finished_at": None,
+    "stop_requested": 0,
+    "resume_asked_at": None,
+}
+_OF_PROJECT = "FROM runs WHERE entity = ? AND project = ? AND deleted_at IS NULL"
+_AMONG = "pk IN (SELECT value FROM json_each(?))"
 
 
 def storage_id(entity: str, project: str, name: str) -> str:
@@ -89,10 +102,21 @@ def count_runs(
 ) -> int:
     """Return how many runs of a project pass a filter."""
     condition, params = filter_sql(filters, now)
-    query = (
-        f"SELECT count(*) FROM runs WHERE entity = ? AND project = ? AND deleted_at IS NULL AND {condition}"  # noqa: S608
-    )
+    query = f"SELECT count(*) {_OF_PROJECT} AND {condition}"
     return int(conn.execute(query, (entity, project, *params)).fetchone()[0])
+
+
+def find_runs(
+    conn: sqlite3.Connection,
+    entity: str,
+    project: str,
+    filters: Mapping[str, Any] | str | None,
+    now: datetime,
+) -> list[int]:
+    """Return the keys (``pk``) of the runs of a project that pass a filter, in no order."""
+    condition, params = filter_sql(filters, now)
+    rows = conn.execute(f"SELECT pk {_OF_PROJECT} AND {condition}", (entity, project, *params))
+    return [row["pk"] for row in rows]
 
 
 def select_runs(
@@ -104,19 +128,23 @@ def select_runs(
     order: str | None = None,
     offset: int = 0,
     limit: int = -1,
+    among: Sequence[int] | None = None,
 ) -> list[sqlite3.Row]:
     """
     Return runs of a project, oldest first unless ``order`` says otherwise.
 
     :param limit: At most so many; -1 for all.
+    :param among: What :func:`find_runs` has returned for the filter, which is then not looked at again.
     """
-    condition, params = filter_sql(filters, now)
+    condition, params = filter_sql(filters, now) if among is None else (_AMONG, [dumps(among)])
     terms, order_params = order_sql(order, now)
-    query = (
-        f"SELECT * FROM runs WHERE entity = ? AND project = ? AND deleted_at IS NULL AND {condition}"  # noqa: S608
-        f" ORDER BY {terms} LIMIT ? OFFSET ?"
-    )
-    return conn.execute(query, (entity, project, *params, *order_params, limit, offset)).fetchall()
+    # Sorting whole rows would copy every document.
+    query = f"SELECT pk {_OF_PROJECT} AND {condition} ORDER BY {terms} LIMIT ? OFFSET ?"
+    found = conn.execute(query, (entity, project, *params, *order_params, limit, offset))
+    pks = [row["pk"] for row in found]
+    rows = conn.execute(f"SELECT * FROM runs WHERE {_AMONG}", (dumps(pks),))  # noqa: S608
+    by_pk = {row["pk"]: row for row in rows}
+    return [by_pk[pk] for pk in pks]
 
 
 def insert_run(

@@ -1,23 +1,28 @@
-"""The dev server as an object: start it, use it, stop it."""
+"""The dev server as an object: start it, use it, control it, stop it."""
 
 from __future__ import annotations
 
 import asyncio
 import shutil
-import socket
 import tempfile
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 
-import uvicorn
-
-from wandb_airflow_provider.devserver import auth
+from wandb_airflow_provider.devserver import api_keys, queries
+from wandb_airflow_provider.devserver.administration import Administration
 from wandb_airflow_provider.devserver.app import create_app, warm_up
-from wandb_airflow_provider.devserver.auth import DEFAULT_API_KEY
-from wandb_airflow_provider.devserver.backend import Backend, RecordedRequest
+from wandb_airflow_provider.devserver.audit import RecordedRequest
+from wandb_airflow_provider.devserver.auth import DEFAULT_API_KEY, DEFAULT_TEAM
+from wandb_airflow_provider.devserver.automations.administration import AutomationAdministration
+from wandb_airflow_provider.devserver.backend import SEED_TIME, Backend
+from wandb_airflow_provider.devserver.clock import Clock
+from wandb_airflow_provider.devserver.faults import Faults
+from wandb_airflow_provider.devserver.listener import Listener, bind
+from wandb_airflow_provider.devserver.loopback import is_loopback
 from wandb_airflow_provider.devserver.resolvers import load_resolvers
 from wandb_airflow_provider.devserver.store import StoreVersionError
 
@@ -33,7 +38,7 @@ def _utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-class DevServer:
+class DevServer(Administration, AutomationAdministration):
     """
     A local W&B-compatible server for development and tests, in a thread of this process.
 
@@ -42,13 +47,17 @@ class DevServer:
 
     :param data_dir: Where it keeps its data; the same folder serves the same data again. By default a temporary
         folder, removed when the server stops.
-    :param host: Address to bind.
+    :param host: Address to bind; one that other machines can reach only with ``allow_remote``.
     :param port: Port to bind; 0 means a free one.
-    :param api_key: The key of the default user. The SDK accepts 40 characters, or more.
+    :param api_key: The key of the default user. The SDK accepts 40 characters, or more. A server that other machines
+        can reach generates one instead of the well-known default.
     :param teams: Team entities that the default user belongs to, besides ``local``.
     :param seed: Seed of the random ids; None gives different ids each time.
-    :param now: The clock, returning aware times. A run whose heartbeat is more than five minutes old by this clock
-        has crashed.
+    :param now: The source of its clock, returning aware times. A run whose heartbeat is more than five minutes old
+        by that clock has crashed.
+    :param allow_remote: Allow a host that other machines can reach. Every request then needs a key, those for pages
+        and controls an administrator's.
+    :raises ValueError: other machines can reach the host, and that was not allowed.
     """
 
     def __init__(
@@ -61,23 +70,35 @@ class DevServer:
         teams: Sequence[str] = (),
         seed: str | None = None,
         now: Callable[[], datetime] = _utc_now,
+        allow_remote: bool = False,
     ) -> None:
-        self.api_key = api_key
+        remote = not is_loopback(host)
+        if remote and not allow_remote:
+            raise ValueError(
+                f"other machines can reach {host!r}: the dev server listens there only with allow_remote=True"
+            )
+        self.api_key = api_keys.new_secret() if remote and api_key == DEFAULT_API_KEY else api_key
         self._temporary = data_dir is None
         self.data_dir = Path(tempfile.mkdtemp(prefix="wandb-devserver-") if data_dir is None else data_dir)
         self._host, self._port = host, port
         self._teams, self._seed, self._now = tuple(teams), seed, now
         self._backend: Backend | None = None
-        self._server: _Server | None = None
+        self._listener: Listener | None = None
         self._thread: threading.Thread | None = None
 
     @property
     def url(self) -> str:
         """The base URL, without a slash at the end; known once the server has started."""
-        return f"http://{self._host}:{self._port}"
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"http://{host}:{self._port}"
 
     @property
-    def backend(self) -> Backend:
+    def entity(self) -> str:
+        """The entity to work in: the first of the teams, else ``local``."""
+        return (*self._teams, DEFAULT_TEAM)[0]
+
+    @property
+    def backend(self) -> Backend:  # type: ignore[override] # it exists only while the server runs
         """
         The parts behind HTTP, for reading what is stored.
 
@@ -87,6 +108,16 @@ class DevServer:
             raise RuntimeError("the dev server is not running: call start() first")
         return self._backend
 
+    @property
+    def clock(self) -> Clock:
+        """What all times on the server go by: ``freeze``, ``advance`` and ``unfreeze`` it."""
+        return self.backend.now
+
+    @property
+    def faults(self) -> Faults:
+        """What shall go wrong: ``delay``, ``fail`` or ``cut`` the answers to the next requests."""
+        return self.backend.faults
+
     def start(self) -> DevServer:
         """
         Bind, serve in a thread, and return once requests are answered.
@@ -95,33 +126,34 @@ class DevServer:
         """
         if self._thread is not None:
             raise RuntimeError(f"the dev server is already running at {self.url}")
-        listener = self._bind()
+        try:
+            listening = bind(self._host, self._port)
+        except OSError as error:
+            raise DevServerError(
+                f"the dev server cannot listen on {self._host}:{self._port}: {error.strerror or error}. Choose another"
+                " port, or 0 for any free one."
+            ) from error
+        self._port = listening.getsockname()[1]
         try:
             load_resolvers()
             self._backend = Backend(
                 self.data_dir, api_key=self.api_key, teams=self._teams, seed=self._seed, now=self._now
             )
-            config = uvicorn.Config(
-                create_app(self._backend),
-                log_config=None,
-                access_log=False,
-                lifespan="off",
-                ws="none",
-                timeout_graceful_shutdown=2,
-                timeout_keep_alive=75,
-            )
-            self._server = _Server(config)
+            app = create_app(self._backend, lambda client: listener.close_connection(client))
+            app.state.loopback = is_loopback(self._host)
+            app.state.away = self._away_for
+            self._listener = listener = Listener(app, started=warm_up)
         except StoreVersionError as error:
-            listener.close()
+            listening.close()
             raise DevServerError(str(error)) from error
         except BaseException:
-            listener.close()
+            listening.close()
             raise
         self._thread = threading.Thread(
-            target=self._serve, args=(self._server, listener), name="wandb-devserver", daemon=True
+            target=listener.run_on, args=(listening,), name="wandb-devserver", daemon=True
         )
         self._thread.start()
-        if not self._server.ready.wait(_START_SECONDS) or not self._thread.is_alive():
+        if not listener.ready.wait(_START_SECONDS) or not self._thread.is_alive():
             self.stop()
             raise DevServerError(
                 f"the dev server did not answer at {self.url} within {_START_SECONDS:g} seconds"
@@ -130,10 +162,10 @@ class DevServer:
 
     def stop(self) -> None:
         """Stop serving and close the data; a temporary data folder is removed. Does nothing if not running."""
-        if self._server is not None and self._thread is not None:
-            self._server.should_exit = True
+        if self._listener is not None and self._thread is not None:
+            self._listener.should_exit = True
             self._thread.join(_STOP_SECONDS)
-        self._server = self._thread = None
+        self._listener = self._thread = None
         if self._backend is not None:
             self._backend.close()
             self._backend = None
@@ -148,9 +180,22 @@ class DevServer:
     ) -> None:
         self.stop()
 
-    def requests(self, op: str | None = None) -> list[RecordedRequest]:
-        """Return the latest requests in order, of one GraphQL operation if ``op`` names it."""
-        return self.backend.requests.all(op)
+    def requests(
+        self, op: str | None = None, *, path: str | None = None, method: str | None = None
+    ) -> list[RecordedRequest]:
+        """
+        Return the latest requests in order, at most 5,000, or those of them that fit every filter given.
+
+        Requests for pages and controls, telemetry and probes are not among them.
+
+        :param op: Name of a GraphQL operation.
+        :param path: Pattern for the path, in which ``*`` also stands for slashes.
+        """
+        return self.backend.requests.all(op, path=path, method=method)
+
+    def request_counts(self) -> dict[str, int]:
+        """Return how many requests there were of each operation, or of each ``METHOD /first-part-of-path``."""
+        return self.backend.requests.counts()
 
     def unknown_fields(self) -> dict[str, int]:
         """Return how often each ``Type.field`` that the server does not know was asked for (and was null)."""
@@ -160,67 +205,69 @@ class DevServer:
         """Return how often each root field or path that the server does not know was asked for (and refused)."""
         return self.backend.unknown.operations()
 
-    def reset(self) -> None:
-        """Drop all data, added accounts and recorded requests."""
-        self.backend.reset()
+    def runs(self, project: str, entity: str | None = None) -> list[queries.RunRecord]:
+        """Return the runs of a project as they are stored, oldest first; by default of :attr:`entity`."""
+        return queries.list_runs(self.backend, entity or self.entity, project, order="+created_at")
 
-    def add_account(
-        self,
-        username: str,
-        *,
-        role: str = "member",
-        teams: Sequence[str] = (),
-        expires_at: datetime | None = None,
-    ) -> str:
+    def reset(self, *, api_key: str | None = None) -> None:
         """
-        Create an account and return an API key for it.
+        Drop all data, added accounts, faults and recorded requests; the clock shows the real time again.
 
-        :param role: ``admin``, ``member`` or ``read-only``.
-        :param teams: Its team entities, created if needed; the first is its default entity.
-        :param expires_at: When the key stops being valid.
+        :param api_key: A new key for the default user. Clients that go on with the old one are then refused and left
+            out of the record: so a test is safe from what an earlier one left running.
         """
-        backend = self.backend
-        key = backend.ids.token(40)
-        with backend.store.write() as conn:
-            auth.add_account(conn, username, role=role, teams=teams, now=backend.now().isoformat())
-            auth.set_key(conn, username, key, expires_at.isoformat() if expires_at else None)
-        return key
+        self.backend.reset(api_key)
+        self.api_key = self.backend.api_key
 
-    def _bind(self) -> socket.socket:
-        family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
-        # asyncio turns Nagle's algorithm off only for sockets that say TCP; with it each answer takes 40 ms.
-        listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((self._host, self._port))
-            listener.listen(2048)
-        except OSError as error:
-            listener.close()
-            raise DevServerError(
-                f"the dev server cannot listen on {self._host}:{self._port}: {error.strerror or error}. Choose another"
-                " port, or 0 for any free one."
-            ) from error
-        self._port = listener.getsockname()[1]
-        return listener
+    def seed(self, seed: str, at: datetime = SEED_TIME) -> None:
+        """
+        Reset; from here on equal requests get equal ids and times.
 
-    @staticmethod
-    def _serve(server: _Server, listener: socket.socket) -> None:
+        :param at: Where the clock stands until it is moved on.
+        """
+        self.backend.seed(seed, at)
+
+    def go_away(self) -> None:
+        """Close all connections, within answers if need be, and refuse new ones. The port stays reserved."""
+        listener = self._running()
+        listener.from_outside(listener.go_away)
+
+    def come_back(self) -> None:
+        """Accept connections again, with all that was acknowledged before."""
+        listener = self._running()
+        listener.from_outside(listener.come_back)
+
+    @contextmanager
+    def away(self) -> Iterator[None]:
+        """Be away during a ``with`` block."""
+        self.go_away()
         try:
-            with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
-                runner.run(server.serve(sockets=[listener]))
+            yield
         finally:
-            server.ready.set()
+            self.come_back()
+
+    def revoke_key(self, key: str) -> None:
+        """Make an API key or access token invalid. Raises ValueError if it is not known."""
+        with self.backend.store.write() as conn:
+            _require_known(api_keys.revoke(conn, key))
+
+    def expire_key(self, key: str) -> None:
+        """Let an API key or access token expire now. Raises ValueError if it is not known."""
+        with self.backend.store.write() as conn:
+            _require_known(api_keys.expire(conn, key, self.backend.now()))
+
+    def _running(self) -> Listener:
+        if self._listener is None:
+            raise RuntimeError("the dev server is not running: call start() first")
+        return self._listener
+
+    async def _away_for(self, seconds: float) -> None:
+        listener = self._running()
+        await listener.go_away()
+        await asyncio.sleep(seconds)
+        await listener.come_back()
 
 
-class _Server(uvicorn.Server):
-    """Says when requests are answered, and imports the rest from then on."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.ready = threading.Event()
-        self._warm_up: asyncio.Task[None] | None = None
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.ready.set()
-        self._warm_up = asyncio.create_task(warm_up())
+def _require_known(known: bool) -> None:
+    if not known:
+        raise ValueError("the dev server does not know that key: it may have been revoked")

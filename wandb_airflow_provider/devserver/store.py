@@ -13,12 +13,17 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
+
+from wandb_airflow_provider.devserver.graphql.registry import GraphQLError
 
 SCHEMAS: list[str] = []
 SEEDS: list[Callable[[sqlite3.Connection, str], None]] = []
 FUNCTIONS: list[tuple[str, int, Callable[..., Any]]] = []
+# Which generation of the data the request under way began with; None outside requests.
+GENERATION: ContextVar[int | None] = ContextVar("generation", default=None)
 
 _CORE_SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -51,6 +56,16 @@ class StoreVersionError(RuntimeError):
     """The database has tables of another version."""
 
 
+class LateRequestError(GraphQLError):
+    """A request from before a reset: nothing that it writes may be in the data after it."""
+
+    def __init__(self, status: int = 404) -> None:
+        super().__init__(
+            "the dev server has been reset since this client started: its runs, its key and its URLs are gone.",
+            status,
+        )
+
+
 class Store:
     """
     All rows of one dev server.
@@ -63,11 +78,13 @@ class Store:
         self._local = threading.local()
         self._write_lock = threading.RLock()
         self._idle: list[sqlite3.Connection] = []
+        self.generation = 0
         with self.read() as connection:
             connection.executescript(_CORE_SCHEMA)
             self._check_schema()
             for schema in SCHEMAS:
                 connection.executescript(schema)
+        self.generation = int(self.get_meta("generation") or 0)
 
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
@@ -92,13 +109,41 @@ class Store:
             self._idle.append(connection)
 
     @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """
+        Make all reads of this thread, until the end, see the data as it is at the first of them.
+
+        Without it, an answer put together by several reads can tell of an alias that moves meanwhile twice or never.
+        A write ends the snapshot, so that it works on the newest data.
+        """
+        with self.read() as connection:
+            if connection.in_transaction:
+                yield
+                return
+            connection.execute("BEGIN")
+            self._local.snapshot = True
+            try:
+                yield
+            finally:
+                if self._local.snapshot:
+                    self._local.snapshot = False
+                    connection.execute("COMMIT")
+
+    @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
         """
         Yield a connection inside a transaction: committed at the end, rolled back on an error.
 
         Nested calls in one thread join the outermost transaction.
+
+        :raises LateRequestError: the request under way began before the data was cleared.
         """
         with self._write_lock, self.read() as connection:
+            if GENERATION.get() not in (None, self.generation):
+                raise LateRequestError
+            if getattr(self._local, "snapshot", False):
+                self._local.snapshot = False
+                connection.execute("COMMIT")
             if connection.in_transaction:
                 yield connection
                 return
@@ -126,7 +171,7 @@ class Store:
                 seed(connection, now)
 
     def clear(self) -> None:
-        """Delete the rows of every table except ``meta``."""
+        """Delete the rows of every table except ``meta``, and refuse what requests from before still write."""
         with self.write() as connection:
             tables = connection.execute(
                 "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%' AND name <> 'meta'"
@@ -134,6 +179,10 @@ class Store:
             connection.execute("PRAGMA defer_foreign_keys = ON")
             for (name,) in tables:
                 connection.execute(f'DELETE FROM "{name}"')  # noqa: S608 - names come from sqlite_master
+            if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'sqlite_sequence'").fetchone():
+                connection.execute("DELETE FROM sqlite_sequence")
+            self.set_meta("generation", str(self.generation + 1))
+            self.generation += 1
 
     def get_meta(self, key: str) -> str | None:
         """Return a value that belongs to the whole server, or None."""

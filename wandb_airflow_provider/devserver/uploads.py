@@ -19,7 +19,7 @@ from urllib.parse import quote
 
 from wandb_airflow_provider.devserver.blobs import Blob
 from wandb_airflow_provider.devserver.graphql.registry import GraphQLError, RequestContext
-from wandb_airflow_provider.devserver.store import Store
+from wandb_airflow_provider.devserver.store import LateRequestError, Store
 
 UPLOAD_SECONDS = 24 * 3600.0
 DOWNLOAD_SECONDS = 3600.0
@@ -67,15 +67,25 @@ def sign_download(ctx: RequestContext, md5: str, filename: str) -> str:
     :param md5: Hex MD5 of the content.
     :param filename: What the file is called; only its last part is used.
     """
-    token = ctx.signer.sign({"kind": _DOWNLOAD, "md5": md5}, ctx.now(), DOWNLOAD_SECONDS)
-    return f"{ctx.base_url}/storage/{token}/{quote(filename.rsplit('/', 1)[-1] or 'file')}"
+    return f"{ctx.base_url}{download_path(ctx.signer, ctx.now(), md5, filename)}"
+
+
+def download_path(signer: UrlSigner, now: datetime, md5: str, filename: str) -> str:
+    """Return the path of such a URL, for the server's own pages."""
+    token = signer.sign({"kind": _DOWNLOAD, "md5": md5}, now, DOWNLOAD_SECONDS)
+    return f"/storage/{token}/{quote(filename.rsplit('/', 1)[-1] or 'file')}"
 
 
 class UrlSigner:
-    """Makes and checks tokens under one secret."""
+    """
+    Makes and checks tokens under one secret.
 
-    def __init__(self, secret: bytes) -> None:
+    :param generation: Returns the generation of the data; tokens of an earlier one are not valid.
+    """
+
+    def __init__(self, secret: bytes, generation: Callable[[], int]) -> None:
         self._secret = secret
+        self._generation = generation
 
     @classmethod
     def of(cls, store: Store) -> UrlSigner:
@@ -84,11 +94,11 @@ class UrlSigner:
         if secret is None:
             secret = secrets.token_hex(32)
             store.set_meta("url_secret", secret)
-        return cls(bytes.fromhex(secret))
+        return cls(bytes.fromhex(secret), lambda: store.generation)
 
     def sign(self, payload: Mapping[str, Any], now: datetime, seconds: float) -> str:
         """Return a token for a payload that is valid for some seconds."""
-        document = {"p": dict(payload), "e": int(now.timestamp() + seconds)}
+        document = {"p": dict(payload), "e": int(now.timestamp() + seconds), "g": self._generation()}
         body = json.dumps(document, separators=(",", ":")).encode()
         return f"{_encode(body)}.{_encode(self._tag(body))}"
 
@@ -96,7 +106,7 @@ class UrlSigner:
         """
         Return the payload of a token.
 
-        :raises GraphQLError: 403 if it was not made here, was changed or has expired.
+        :raises GraphQLError: 403 if it was not made here, was changed, has expired or was made before a reset.
         """
         body_text, _, tag_text = token.partition(".")
         try:
@@ -106,6 +116,8 @@ class UrlSigner:
         if not hmac.compare_digest(tag, self._tag(body)):
             raise GraphQLError("this storage URL was not signed by this server.", 403)
         document = json.loads(body)
+        if document["g"] != self._generation():
+            raise LateRequestError(403)
         if document["e"] < now.timestamp():
             raise GraphQLError("this storage URL has expired: ask for a new one.", 403)
         payload: dict[str, Any] = document["p"]

@@ -11,6 +11,7 @@ from typing import Any
 
 import wandb
 
+from tests.devserver.pages.lab import fill_lab
 from tests.devserver.pages.showcase import PROJECT, Site
 
 DAG = "weekly_retraining"
@@ -126,6 +127,7 @@ def fill(site: Site) -> None:
     weekly_retraining(site, "2026-11-22", quality=0.04, fail_first_training=True)
     deployment(site, "2026-11-22")
     hostile(site)
+    fill_lab(site, HOSTILE)
     site.clock.advance(780)
 
 
@@ -231,6 +233,7 @@ def hostile(site: Site) -> None:
         _add_text(artifact, "a folder/<b>.html", HOSTILE)
         artifact.add_reference("http://127.0.0.1:9/elsewhere.bin", checksum=False)
         run.log_artifact(artifact, aliases=["<u>"]).wait()
+        run.link_artifact(artifact, "wandb-registry-dataset/odd", aliases=["<u>"])
 
 
 def _log_curve(run: wandb.Run, *, steps: int, quality: float) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -67,21 +67,23 @@ class Site:
 
     @contextmanager
     def run(
-        self, run_id: str, *, seconds: float, exit_code: int = 0, **arguments: Any
+        self,
+        run_id: str,
+        *,
+        seconds: float,
+        exit_code: int = 0,
+        settings: Mapping[str, Any] | None = None,
+        **arguments: Any,
     ) -> Iterator[wandb.Run]:
-        """Open a run that takes so many seconds by the server's clock."""
+        """Open a run that takes so many seconds by the server's clock; ``settings`` are the SDK's."""
         folder = self.folder / f"{run_id}-{len(list(self.folder.iterdir()))}"
         folder.mkdir()
-        settings = wandb.Settings(
-            base_url=self.server.url,
-            api_key=self.server.api_key,
-            console="off",
-            silent=True,
-            disable_git=True,
-            x_disable_machine_info=True,
+        quiet = {"console": "off", "silent": True, "disable_git": True, "x_disable_machine_info": True}
+        told = wandb.Settings(
+            base_url=self.server.url, api_key=self.server.api_key, **{**quiet, **(settings or {})}
         )
         defaults = {"entity": "local", "project": PROJECT, "dir": folder, "reinit": "create_new"}
-        run = wandb.init(id=run_id, settings=settings, **{**defaults, **arguments})
+        run = wandb.init(id=run_id, settings=told, **{**defaults, **arguments})
         yield run
         self.clock.advance(seconds)
         run.finish(exit_code=exit_code)

@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from urllib.parse import quote, urlsplit
 
 import pytest
+from playwright.sync_api import Browser as BrowserProcess
 from playwright.sync_api import Page, Route, sync_playwright
 
+from tests.devserver.pages.ledger import HOSTILE
 from tests.devserver.pages.showcase import Site
 
 ARGUMENTS = [
@@ -40,11 +42,17 @@ def chromium() -> str:
     return found
 
 
-@pytest.fixture
-def browser(chromium: str) -> Iterator[Browser]:
+@pytest.fixture(scope="module")
+def process(chromium: str) -> Iterator[BrowserProcess]:
     with sync_playwright() as playwright:
-        process = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
-        tab = process.new_page(viewport={"width": 1280, "height": 900})
+        started = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def browser(process: BrowserProcess) -> Iterator[Browser]:
+    with process.new_page(viewport={"width": 1280, "height": 900}) as tab:
         opened = Browser(tab)
 
         def decide(route: Route) -> None:
@@ -61,7 +69,6 @@ def browser(chromium: str) -> Iterator[Browser]:
         )
         tab.on("pageerror", lambda error: opened.problems.append(str(error)))
         yield opened
-        process.close()
     assert opened.elsewhere == []
 
 
@@ -88,6 +95,48 @@ def test_the_keyboard_goes_from_the_skip_link_to_the_runs_links(site: Site, brow
     assert browser.problems == []
 
 
+def test_runs_are_searched_and_sorted_with_the_keyboard_alone(site: Site, browser: Browser):
+    tab = browser.tab
+    tab.goto(f"{site.server.url}/local/retrieval")
+    tab.get_by_role("link", name="Runs 19").focus()
+    tab.keyboard.press("Enter")
+    tab.wait_for_url("**/local/retrieval/runs")
+    for _ in range(4):
+        tab.keyboard.press("Tab")
+    assert tab.evaluate("document.activeElement.labels[0].textContent") == "Find"
+    assert tab.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+    tab.keyboard.type("job=train summary.loss<1")
+    tab.keyboard.press("Enter")
+    tab.wait_for_url("**/runs?q=job%3Dtrain+summary.loss%3C1&**")
+    assert tab.get_by_role("status").inner_text() == "2 runs found"
+
+    heading = tab.get_by_role("columnheader", name="loss")
+    assert heading.get_attribute("aria-sort") is None
+    for order, first in (("descending", "train"), ("ascending", "train · try 2")):
+        heading.get_by_role("link").focus()
+        tab.keyboard.press("Enter")
+        tab.locator(f"th[aria-sort={order}]").wait_for()
+        assert heading.get_attribute("aria-sort") == order
+        assert tab.locator("td.name").first.inner_text() == first
+    tab.locator("td.name a").first.focus()
+    tab.keyboard.press("Enter")
+    tab.wait_for_url(f"**{TRAINING}")
+    assert browser.problems == []
+
+
+def test_charts_of_system_metrics_are_drawn_when_they_are_opened(site: Site, browser: Browser):
+    browser.tab.goto(f"{site.server.url}/local/lab/runs/instrumented")
+    chart = browser.tab.locator("#system-chart-0 svg .scatterlayer path")
+    assert chart.count() == 0
+    browser.tab.get_by_text("metrics of the machine").focus()
+    browser.tab.keyboard.press("Enter")
+    chart.first.wait_for(timeout=20_000)
+    box = browser.tab.locator("#system-chart-0 svg").first.bounding_box()
+    assert box is not None
+    assert box["width"] > 200
+    assert browser.problems == []
+
+
 def test_a_reader_walks_from_home_to_the_promoted_version_and_its_training(site: Site, browser: Browser):
     browser.tab.goto(site.server.url)
     browser.tab.get_by_role("link", name="model", exact=True).click()
@@ -110,25 +159,36 @@ def test_logged_html_is_seen_and_cannot_run_scripts(site: Site, browser: Browser
     assert [problem.startswith("Blocked script execution") for problem in browser.problems] == [True]
 
 
-def test_markup_in_names_runs_nothing(site: Site, browser: Browser):
-    for path in ("/", "/local/odd", "/local/odd/runs/hostile", "/local/odd/artifacts/dataset/odd/v0"):
-        browser.tab.goto(f"{site.server.url}{path}")
-        browser.tab.wait_for_load_state("load")
-        assert browser.tab.title() != "owned"
-        assert browser.tab.locator("main b").count() == 0
+def test_every_kind_of_page_fits_the_window_and_runs_no_markup_from_names(site: Site, browser: Browser):
+    tab = browser.tab
+    hostile = [
+        "/local/odd",
+        "/local/odd/runs",
+        "/local/odd/runs/hostile",
+        f"/local/odd/groups/{quote(f'{HOSTILE} group', safe='')}",
+        "/local/odd/artifacts/dataset/odd/v0",
+        "/orgs/local-org/registry/dataset",
+        "/local/lab",
+        "/local/lab/runs/instrumented",
+        "/local/lab/automations",
+        site.urls["sweep"].removeprefix(site.server.url),
+        site.urls["report"].removeprefix(site.server.url),
+    ]
+    others = ["/", "/local/retrieval", "/local/retrieval/runs", TRAINING, f"/local/retrieval/groups/{GROUP}"]
+    others += ["/orgs/local-org/registry/model", site.urls["registry"].removeprefix(site.server.url)]
+    for path in others + hostile:
+        tab.set_viewport_size({"width": 1280, "height": 800})
+        tab.goto(f"{site.server.url}{path}")
+        for width in (1280, 390):
+            tab.set_viewport_size({"width": width, "height": 800})
+            assert tab.evaluate("document.documentElement.scrollWidth") <= width, path
+        assert tab.title() != "owned", path
+        assert tab.locator("main b, main u").count() == 0, path
+        if path in hostile:
+            assert tab.get_by_text("<script>").count() + tab.get_by_text("<u>").count() > 0, path
+        assert tab.locator("h1").count() == 1, path
+        assert tab.locator("nav[aria-label=Breadcrumbs] a").first.get_attribute("href") == "/", path
+        assert tab.locator("th:not([scope])").count() == 0, path
+        for entry in tab.locator("input:not([type=hidden])").all():
+            assert entry.evaluate("entry => entry.labels.length") == 1, path
     assert browser.problems == []
-
-
-@pytest.mark.parametrize("width", [390, 1280])
-def test_no_page_is_wider_than_the_window(site: Site, browser: Browser, width: int):
-    browser.tab.set_viewport_size({"width": width, "height": 800})
-    for path in (
-        "/",
-        "/local/retrieval",
-        TRAINING,
-        f"/local/retrieval/groups/{GROUP}",
-        site.urls["registry"],
-    ):
-        browser.tab.goto(path if path.startswith("http") else f"{site.server.url}{path}")
-        wanted = browser.tab.evaluate("document.documentElement.scrollWidth")
-        assert wanted <= width, path

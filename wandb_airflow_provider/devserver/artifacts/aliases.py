@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable
 
-from wandb_airflow_provider.devserver.artifacts import collections
+from wandb_airflow_provider.devserver.artifacts import collections, protection
 from wandb_airflow_provider.devserver.clock import stamp
 from wandb_airflow_provider.devserver.graphql.registry import RequestContext
 
@@ -23,6 +23,7 @@ def assign(
     Point aliases to a version, taking them from whichever version of the collection holds them now.
 
     :param reason: For the history: ``logged``, ``linked`` or ``edited``.
+    :raises GraphQLError: 403 if one would change that is protected, and whoever asks is no admin of the registry.
     """
     for alias in dict.fromkeys(added):
         holder = conn.execute(
@@ -32,6 +33,8 @@ def assign(
         ).fetchone()
         if holder is not None and holder["id"] == membership["id"]:
             continue
+        action = "give it" if holder is None else "move it"
+        protection.require_allowed(ctx, conn, membership["collection_id"], [alias], action)
         conn.execute(
             "INSERT INTO artifact_aliases VALUES (?, ?, ?, ?, ?) ON CONFLICT (collection_id, alias) DO UPDATE"
             " SET membership_id = excluded.membership_id, created_at = excluded.created_at",
@@ -57,13 +60,16 @@ def remove(
     Take aliases from a version; one that meanwhile points elsewhere stays there.
 
     :param reason: For the history: ``edited``, ``unlinked`` or ``deleted``.
+    :raises GraphQLError: 403 if one of them is protected, and whoever asks is no admin of the registry.
     """
-    for alias in dict.fromkeys(removed):
-        deleted = conn.execute(
+    held = {row["alias"] for row in of_membership(conn, membership["id"])}
+    gone = [alias for alias in dict.fromkeys(removed) if alias in held]
+    protection.require_allowed(ctx, conn, membership["collection_id"], gone, "take it away")
+    for alias in gone:
+        conn.execute(
             "DELETE FROM artifact_aliases WHERE membership_id = ? AND alias = ?", (membership["id"], alias)
         )
-        if deleted.rowcount:
-            _record(ctx, conn, alias, "removed", membership, None, reason)
+        _record(ctx, conn, alias, "removed", membership, None, reason)
 
 
 def of_membership(conn: sqlite3.Connection, membership_id: str) -> list[sqlite3.Row]:

@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Mapping
 from typing import Any
 
-from wandb_airflow_provider.devserver.artifacts import aliases, collections, search, versions
+from wandb_airflow_provider.devserver.artifacts import aliases, collections, memberships, search, versions
 from wandb_airflow_provider.devserver.clock import api_time
 from wandb_airflow_provider.devserver.graphql.registry import RequestContext
 
@@ -28,9 +28,41 @@ Document = dict[str, Any]
 def version_document(conn: sqlite3.Connection, membership: sqlite3.Row) -> Document:
     """Return a version in a collection; ``_membership`` and ``_artifact`` are its rows."""
     row = versions.get(conn, membership["artifact_id"])
-    number = membership["version"]
     tags = [tag["name"] for tag in versions.tags(conn, row["id"])]
     held = [alias["alias"] for alias in aliases.of_membership(conn, membership["id"])]
+    return _version_document(membership, row, tags, held)
+
+
+def version_documents(conn: sqlite3.Connection, collection_id: str) -> list[Document]:
+    """Return the versions of a collection, newest first, with a few queries for all."""
+    found = conn.execute(
+        "SELECT a.* FROM artifacts a JOIN artifact_memberships m ON m.artifact_id = a.id WHERE m.collection_id = ?",
+        (collection_id,),
+    )
+    rows = {row["id"]: row for row in found}
+    tagged = conn.execute(
+        "SELECT t.* FROM artifact_tags t JOIN artifact_memberships m ON m.artifact_id = t.artifact_id"
+        " WHERE m.collection_id = ? ORDER BY t.rowid",
+        (collection_id,),
+    )
+    tags: dict[str, list[str]] = {}
+    for tag in tagged:
+        tags.setdefault(tag["artifact_id"], []).append(tag["name"])
+    held: dict[str, list[str]] = {}
+    for alias in aliases.of_collection(conn, collection_id):
+        held.setdefault(alias["membership_id"], []).append(alias["alias"])
+    return [
+        _version_document(
+            item, rows[item["artifact_id"]], tags.get(item["artifact_id"], []), held.get(item["id"], [])
+        )
+        for item in memberships.of_collection(conn, collection_id)
+    ]
+
+
+def _version_document(
+    membership: sqlite3.Row, row: sqlite3.Row, tags: list[str], held: list[str]
+) -> Document:
+    number = membership["version"]
     metadata = json.loads(row["metadata"] or "{}")
     return {
         "id": row["id"],

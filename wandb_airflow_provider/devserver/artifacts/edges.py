@@ -27,6 +27,16 @@ def add_input(
     _add(ctx, conn, INPUT, run_id, artifact_id, used_through)
 
 
+def move(conn: sqlite3.Connection, artifact_id: str, target_id: str) -> None:
+    """Let the runs that logged or used a version have logged or used another one."""
+    conn.execute(
+        "INSERT OR IGNORE INTO artifact_edges SELECT kind, run_id, ?, used_through, created_at FROM artifact_edges"
+        " WHERE artifact_id = ? ORDER BY rowid",
+        (target_id, artifact_id),
+    )
+    conn.execute("DELETE FROM artifact_edges WHERE artifact_id = ?", (artifact_id,))
+
+
 def artifacts_of(conn: sqlite3.Connection, run_id: str, kind: str) -> list[sqlite3.Row]:
     """Return the versions that a run logged or used, in that order, without those still pending."""
     return conn.execute(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sqlite3
 from typing import Any
 
-from wandb_airflow_provider.devserver.artifacts import versions
 from wandb_airflow_provider.devserver.artifacts.collections import SEQUENCE
 from wandb_airflow_provider.devserver.clock import api_time
 from wandb_airflow_provider.devserver.ids import global_id
@@ -22,7 +21,6 @@ def artifact_node(row: sqlite3.Row) -> dict[str, Any]:
         "digestAlgorithm": row["digest_algorithm"],
         "description": row["description"],
         "metadata": row["metadata"],
-        "ttlDurationSeconds": versions.TTL_DISABLED if row["ttl_seconds"] is None else row["ttl_seconds"],
         "ttlIsInherited": bool(row["ttl_inherited"]),
         "historyStep": row["history_step"],
         "size": row["size"],
@@ -32,8 +30,7 @@ def artifact_node(row: sqlite3.Row) -> dict[str, Any]:
         "updatedAt": api_time(row["updated_at"]),
         "_collection_id": row["collection_id"],
         "_manifest_id": row["manifest_id"],
-        "_created_by_run": row["created_by_run"],
-        "_created_by_user": row["created_by_user"],
+        "_row": row,
     }
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from wandb_airflow_provider.devserver.artifacts import aliases, collections, memberships, versions
+from wandb_airflow_provider.devserver.artifacts import aliases, collections, expiry, memberships, versions
 from wandb_airflow_provider.devserver.backend import Backend
 
 
@@ -72,7 +74,7 @@ class AliasChange:
     :param action: ``added``, ``moved`` or ``removed``.
     :param previous_version: Number of the version that held it before, in the collection.
     :param version: Number of the version that holds it since, or None if it was removed.
-    :param reason: ``logged``, ``linked``, ``edited``, ``unlinked`` or ``deleted``.
+    :param reason: ``logged``, ``linked``, ``edited``, ``unlinked``, ``deleted`` or ``expired``.
     """
 
     at: datetime
@@ -120,7 +122,7 @@ class EntryRecord:
 
 def list_collections(backend: Backend, entity: str, project: str) -> list[CollectionRecord]:
     """Return the collections of a project, by name."""
-    with backend.store.read() as conn:
+    with _read(backend) as conn:
         rows = conn.execute(
             f"{_COLLECTIONS} WHERE p.entity = ? AND p.name = ? AND c.state = 'READY' ORDER BY c.name",
             (entity, project),
@@ -135,13 +137,13 @@ def get_collection(backend: Backend, entity: str, project: str, name: str) -> Co
 
 def list_versions(backend: Backend, collection_id: str) -> list[VersionRecord]:
     """Return the versions of a collection, newest first."""
-    with backend.store.read() as conn:
+    with _read(backend) as conn:
         return [_version(conn, row) for row in memberships.of_collection(conn, collection_id)]
 
 
 def get_version(backend: Backend, collection_id: str, alias: str) -> VersionRecord | None:
     """Return the version of a collection that an alias or ``vN`` names, or None."""
-    with backend.store.read() as conn:
+    with _read(backend) as conn:
         row = memberships.find(conn, collection_id, alias)
         return None if row is None else _version(conn, row)
 
@@ -149,7 +151,7 @@ def get_version(backend: Backend, collection_id: str, alias: str) -> VersionReco
 def list_places(backend: Backend, artifact_id: str) -> list[tuple[CollectionRecord, VersionRecord]]:
     """Return every collection that a version is in, its own sequence first, and the version as seen there."""
     found = []
-    with backend.store.read() as conn:
+    with _read(backend) as conn:
         for membership in memberships.of_artifact(conn, artifact_id):
             row = conn.execute(f"{_COLLECTIONS} WHERE c.id = ?", (membership["collection_id"],)).fetchone()
             found.append((_collection(conn, row), _version(conn, membership)))
@@ -165,7 +167,7 @@ def alias_history(
     :param alias: Only changes of this one.
     :param limit: At most so many, the newest ones.
     """
-    with backend.store.read() as conn:
+    with _read(backend) as conn:
         rows = conn.execute(
             "SELECT e.*, c.name AS collection, b.digest AS previous_digest, a.digest AS digest"
             " FROM artifact_alias_events e JOIN artifact_collections c ON c.id = e.collection_id"
@@ -178,7 +180,7 @@ def alias_history(
 
 def list_edges(backend: Backend, artifact_id: str) -> list[EdgeRecord]:
     """Return the runs that put out and used a version, in order of time."""
-    with backend.store.read() as conn:
+    with _read(backend) as conn:
         rows = conn.execute(
             "SELECT * FROM artifact_edges WHERE artifact_id = ? ORDER BY rowid", (artifact_id,)
         )
@@ -191,7 +193,7 @@ def list_run_edges(backend: Backend, run_id: str) -> list[EdgeRecord]:
 
     :param run_id: Global id of the run.
     """
-    with backend.store.read() as conn:
+    with _read(backend) as conn:
         rows = conn.execute(
             "SELECT e.* FROM artifact_edges e JOIN artifacts a ON a.id = e.artifact_id"
             " WHERE e.run_id = ? AND a.state <> 'PENDING' ORDER BY e.rowid",
@@ -202,11 +204,18 @@ def list_run_edges(backend: Backend, run_id: str) -> list[EdgeRecord]:
 
 def list_entries(backend: Backend, artifact_id: str) -> list[EntryRecord]:
     """Return the files and references of a version, by path."""
-    with backend.store.read() as conn:
+    with _read(backend) as conn:
         rows = conn.execute(
             "SELECT * FROM artifact_entries WHERE artifact_id = ? ORDER BY path", (artifact_id,)
         )
         return [EntryRecord(row["path"], row["digest"], row["size"], row["ref"]) for row in rows]
+
+
+@contextmanager
+def _read(backend: Backend) -> Iterator[sqlite3.Connection]:
+    expiry.delete_expired(backend.context(expiry.POLICY, ""))
+    with backend.store.read() as conn:
+        yield conn
 
 
 _COLLECTIONS = (

@@ -10,7 +10,15 @@ import sqlite3
 from collections.abc import Mapping
 from typing import Any
 
-from wandb_airflow_provider.devserver.artifacts import collections, documents, memberships, names, versions
+from wandb_airflow_provider.devserver import accounts
+from wandb_airflow_provider.devserver.artifacts import (
+    collections,
+    documents,
+    memberships,
+    names,
+    roles,
+    versions,
+)
 from wandb_airflow_provider.devserver.clock import stamp
 from wandb_airflow_provider.devserver.graphql.registry import GraphQLError, RequestContext
 from wandb_airflow_provider.devserver.ids import global_id
@@ -34,18 +42,29 @@ def configure(
     """
     Apply what a request says about a registry's accepted types and visibility; other projects are left alone.
 
-    Types can be added but never removed.
+    Types can be added but never removed. Whoever creates a registry is its first admin.
 
+    :param project: As it was before the request, or as it was created for it.
     :param args: The fields of ``UpsertModelInput``.
+    :raises GraphQLError: 403 if whoever asks may not change the registry, or its visibility.
     """
     if not names.is_registry(project["name"]):
         return
-    if args.get("access") not in (None, *VISIBILITIES):
-        raise GraphQLError(
-            f"a registry cannot have access {args['access']!r}, only {' or '.join(VISIBILITIES)}."
-        )
+    access = args.get("access")
+    if access not in (None, *VISIBILITIES):
+        raise GraphQLError(f"a registry cannot have access {access!r}, only {' or '.join(VISIBILITIES)}.")
     now = stamp(ctx.now())
-    conn.execute("INSERT OR IGNORE INTO registries VALUES (?, 1, ?)", (project["internal_id"], now))
+    if find(conn, project["internal_id"]) is None:
+        _require_organization(conn, project)
+        conn.execute("INSERT INTO registries VALUES (?, 1, ?)", (project["internal_id"], now))
+        conn.execute(
+            "INSERT INTO registry_members VALUES (?, 'user', ?, 'admin')",
+            (project["internal_id"], ctx.user.id),
+        )
+    else:
+        roles.require(
+            ctx, conn, project, roles.MEMBER if access in (None, project["access"]) else roles.ADMIN
+        )
     allow_all = args.get("allowAllArtifactTypesInRegistry")
     conn.execute(
         "UPDATE registries SET allow_all_types = coalesce(?, allow_all_types), updated_at = ? WHERE project_id = ?",
@@ -53,6 +72,15 @@ def configure(
     )
     for item in args.get("artifactTypes") or ():
         collections.ensure_type(ctx, conn, project["internal_id"], names.check_type(item["name"]))
+
+
+def _require_organization(conn: sqlite3.Connection, project: sqlite3.Row) -> None:
+    entity = accounts.find_entity(conn, project["entity"])
+    if entity is None or entity["kind"] != accounts.ORGANIZATION:
+        raise GraphQLError(
+            f"cannot create {project['name']!r} in {project['entity']!r}: that is a name for registries, which belong"
+            " to an organization."
+        )
 
 
 def find(conn: sqlite3.Connection, project_id: int) -> sqlite3.Row | None:
@@ -69,6 +97,7 @@ def rename(ctx: RequestContext, conn: sqlite3.Connection, project: sqlite3.Row, 
         raise GraphQLError(
             f"cannot rename project {project['name']!r} to {name!r}: only registries can be renamed."
         )
+    roles.require(ctx, conn, project)
     taken = conn.execute(
         "SELECT 1 FROM projects WHERE entity = ? AND name = ?", (project["entity"], name)
     ).fetchone()
@@ -89,30 +118,48 @@ def rename(ctx: RequestContext, conn: sqlite3.Connection, project: sqlite3.Row, 
 
 
 def delete(ctx: RequestContext, conn: sqlite3.Connection, project: sqlite3.Row) -> None:
-    """Delete a registry with its collections; the linked versions stay where they were logged."""
+    """
+    Delete a registry with its collections; the linked versions stay where they were logged.
+
+    :raises GraphQLError: 403 unless an admin of the registry asks.
+    """
     if not names.is_registry(project["name"]):
         raise GraphQLError(
             f"project {project['name']!r} is not a registry: the dev server deletes only registries."
         )
+    roles.require(ctx, conn, project, roles.ADMIN)
     project_id = project["internal_id"]
     rows = conn.execute(
         "SELECT * FROM artifact_collections WHERE project_id = ? AND state = 'READY'", (project_id,)
     ).fetchall()
     for row in rows:
         versions.delete_collection(ctx, conn, row)
-    for table in ("artifact_types", "registry_members", "registries"):
+    for table in ("artifact_types", "registry_members", "protected_aliases", "registries"):
         conn.execute(f"DELETE FROM {table} WHERE project_id = ?", (project_id,))  # noqa: S608 - fixed names
     conn.execute("DELETE FROM projects WHERE internal_id = ?", (project_id,))
 
 
-def select(conn: sqlite3.Connection, entity: str, filters: str | None) -> list[documents.Document]:
-    """Return the registries of an organisation's entity that pass a filter, by name."""
+def select(
+    ctx: RequestContext, conn: sqlite3.Connection, entity: str, filters: str | None
+) -> list[documents.Document]:
+    """Return the registries of an organisation's entity that whoever asks may see and that pass a filter, by name."""
     rows = conn.execute(
         "SELECT p.*, r.updated_at FROM projects p JOIN registries r ON r.project_id = p.internal_id"
         " WHERE p.entity = ? ORDER BY p.name",
         (entity,),
     ).fetchall()
-    return documents.select([documents.project_document(row) for row in rows], filters)
+    return documents.select(
+        [documents.project_document(row) for row in rows if roles.may_see(ctx, conn, row)], filters
+    )
+
+
+def visible(ctx: RequestContext, conn: sqlite3.Connection, entity: str) -> tuple[str, list[Any]]:
+    """Return a condition on ``projects``, with its parameters, for those of an entity that whoever asks may see."""
+    rows = conn.execute(
+        "SELECT * FROM projects WHERE entity = ? AND name LIKE ?", (entity, f"{names.REGISTRY_PREFIX}%")
+    ).fetchall()
+    hidden = [row["internal_id"] for row in rows if not roles.may_see(ctx, conn, row)]
+    return f"entity = ? AND internal_id NOT IN ({', '.join('?' * len(hidden))})", [entity, *hidden]
 
 
 def select_collections(
@@ -124,7 +171,7 @@ def select_collections(
     :param args: May have ``projectFilters`` for the registry and ``filters`` for the collection.
     """
     with ctx.store.read() as conn:
-        found = select(conn, entity, args.get("projectFilters"))
+        found = select(ctx, conn, entity, args.get("projectFilters"))
     return [
         item
         for registry in found
@@ -145,36 +192,3 @@ def select_versions(ctx: RequestContext, entity: str, args: Mapping[str, Any]) -
     with ctx.store.read() as conn:
         rows = [row for item in found for row in memberships.of_collection(conn, item["id"])]
         return documents.select([documents.version_document(conn, row) for row in rows], args.get("filters"))
-
-
-def members(conn: sqlite3.Connection, project_id: int, kind: str) -> list[sqlite3.Row]:
-    """Return the members of a registry; ``kind`` is ``user`` or ``team``."""
-    return conn.execute(
-        "SELECT * FROM registry_members WHERE project_id = ? AND kind = ? ORDER BY rowid", (project_id, kind)
-    ).fetchall()
-
-
-def add_members(conn: sqlite3.Connection, project_id: int, kind: str, member_ids: list[str]) -> None:
-    """Add members with the role ``member``; those who are members keep their role."""
-    conn.executemany(
-        "INSERT OR IGNORE INTO registry_members VALUES (?, ?, ?, 'member')",
-        [(project_id, kind, member_id) for member_id in member_ids],
-    )
-
-
-def remove_members(conn: sqlite3.Connection, project_id: int, kind: str, member_ids: list[str]) -> None:
-    """Remove members; others are ignored."""
-    conn.executemany(
-        "DELETE FROM registry_members WHERE project_id = ? AND kind = ? AND member_id = ?",
-        [(project_id, kind, member_id) for member_id in member_ids],
-    )
-
-
-def set_role(conn: sqlite3.Connection, project_id: int, kind: str, member_id: str, role: str) -> None:
-    """Change the role of a member. Raises a 404 if there is none."""
-    changed = conn.execute(
-        "UPDATE registry_members SET role = ? WHERE project_id = ? AND kind = ? AND member_id = ?",
-        (role, project_id, kind, member_id),
-    )
-    if not changed.rowcount:
-        raise GraphQLError(f"{kind} {member_id!r} is not a member of this registry.", 404)

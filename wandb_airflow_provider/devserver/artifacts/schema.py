@@ -30,6 +30,7 @@ CREATE TABLE IF NOT EXISTS artifact_collections (
     description TEXT,
     state TEXT NOT NULL DEFAULT 'READY' CHECK (state IN ('READY', 'DELETED')),
     next_version INTEGER NOT NULL DEFAULT 0,
+    ttl_seconds INTEGER,
     created_at TEXT NOT NULL,
     updated_at TEXT NOT NULL
 );
@@ -54,11 +55,13 @@ CREATE TABLE IF NOT EXISTS artifacts (
     metadata TEXT,
     ttl_seconds INTEGER,
     ttl_inherited INTEGER NOT NULL DEFAULT 1,
+    expires_at TEXT,
     history_step INTEGER,
     size INTEGER NOT NULL DEFAULT 0,
     file_count INTEGER NOT NULL DEFAULT 0,
     commit_hash TEXT,
     manifest_id TEXT,
+    same_as TEXT REFERENCES artifacts (id),
     distributed_id TEXT,
     requested_aliases TEXT NOT NULL DEFAULT '[]',
     created_by_run TEXT,
@@ -67,6 +70,13 @@ CREATE TABLE IF NOT EXISTS artifacts (
     updated_at TEXT NOT NULL
 );
 CREATE INDEX IF NOT EXISTS artifacts_by_digest ON artifacts (collection_id, digest);
+CREATE INDEX IF NOT EXISTS artifacts_by_end ON artifacts (expires_at)
+    WHERE expires_at IS NOT NULL AND state = 'COMMITTED';
+
+CREATE TABLE IF NOT EXISTS artifact_ttl_defaults (
+    entity TEXT PRIMARY KEY,
+    seconds INTEGER NOT NULL
+) WITHOUT ROWID;
 
 CREATE TABLE IF NOT EXISTS artifact_clients (
     client_id TEXT PRIMARY KEY,
@@ -153,14 +163,6 @@ CREATE TABLE IF NOT EXISTS registries (
     project_id INTEGER PRIMARY KEY,
     allow_all_types INTEGER NOT NULL DEFAULT 1,
     updated_at TEXT NOT NULL
-);
-
-CREATE TABLE IF NOT EXISTS registry_members (
-    project_id INTEGER NOT NULL,
-    kind TEXT NOT NULL CHECK (kind IN ('user', 'team')),
-    member_id TEXT NOT NULL,
-    role TEXT NOT NULL,
-    PRIMARY KEY (project_id, kind, member_id)
 );
 """
 )

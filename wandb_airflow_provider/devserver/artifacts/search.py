@@ -46,12 +46,16 @@ def ordered(documents: Sequence[Document], order: str | None, known: Sequence[st
     """
     if not order:
         return list(documents)
+    name = field_of(order, known)
+    return sorted(documents, key=lambda document: sort_key(document.get(name)), reverse=order.startswith("-"))
+
+
+def field_of(order: str, known: Sequence[str]) -> str:
+    """Return the field in an order such as ``-created_at``. Raises a 400 if it is not a known one."""
     name = order.lstrip("+-")
     if name not in known:
         raise GraphQLError(f"cannot order by {name!r}: known fields are {', '.join(known)}.")
-    return sorted(
-        documents, key=lambda document: _sort_key(document.get(name)), reverse=order.startswith("-")
-    )
+    return name
 
 
 def _clause(document: Document, key: str, operand: Any) -> bool:
@@ -146,5 +150,6 @@ _TESTS: dict[str, Callable[[Any, Any], bool]] = {
 }
 
 
-def _sort_key(value: Any) -> tuple[bool, Any]:
+def sort_key(value: Any) -> tuple[bool, Any]:
+    """Return what a value is sorted by: nothing first."""
     return (value is not None, value if value is not None else 0)

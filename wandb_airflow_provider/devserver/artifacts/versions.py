@@ -1,8 +1,7 @@
-"""Versions of artifacts: created pending, filled, committed, updated, deleted."""
+"""Versions of artifacts: found, updated, deleted."""
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -10,21 +9,21 @@ from typing import Any
 from wandb_airflow_provider.devserver.artifacts import (
     aliases,
     collections,
-    edges,
-    manifests,
+    lifetimes,
     memberships,
     names,
+    protection,
 )
 from wandb_airflow_provider.devserver.clock import stamp
 from wandb_airflow_provider.devserver.graphql.registry import GraphQLError, RequestContext
 
-_TTL_INHERIT = -1
-TTL_DISABLED = -2
-
 
 def find(conn: sqlite3.Connection, artifact_id: str) -> sqlite3.Row | None:
-    """Return a version by id, deleted ones included."""
-    row: sqlite3.Row | None = conn.execute("SELECT * FROM artifacts WHERE id = ?", (artifact_id,)).fetchone()
+    """Return a version by id, deleted ones included; for one that had the content of another, that one."""
+    row: sqlite3.Row | None = conn.execute(
+        "SELECT a.* FROM artifacts x JOIN artifacts a ON a.id = coalesce(x.same_as, x.id) WHERE x.id = ?",
+        (artifact_id,),
+    ).fetchone()
     return row
 
 
@@ -54,70 +53,6 @@ def latest(conn: sqlite3.Connection, collection_id: str) -> sqlite3.Row | None:
     return row
 
 
-def create(
-    ctx: RequestContext,
-    conn: sqlite3.Connection,
-    collection: sqlite3.Row,
-    run: sqlite3.Row | None,
-    args: Mapping[str, Any],
-) -> sqlite3.Row:
-    """
-    Return the version to fill: a new pending one, or the committed one that has this content already.
-
-    :param args: The fields of ``CreateArtifactInput``.
-    """
-    wanted = [names.check_alias(item["alias"]) for item in args.get("aliases") or ()]
-    tag_names = names.check_tags(args.get("tags"))
-    metadata = names.check_metadata(args.get("metadata"))
-    row = _existing(conn, collection, args)
-    if row is None:
-        row = _insert(ctx, conn, collection, run, args, metadata, wanted)
-        add_tags(ctx, conn, row["id"], tag_names)
-    elif row["state"] == "COMMITTED":
-        membership = memberships.in_collection(conn, collection["id"], row["id"])
-        assert membership is not None
-        aliases.assign(ctx, conn, membership, wanted, "logged")
-        add_tags(ctx, conn, row["id"], tag_names)
-    if args.get("clientID"):
-        conn.execute("INSERT OR REPLACE INTO artifact_clients VALUES (?, ?)", (args["clientID"], row["id"]))
-    if run is not None:
-        edges.add_output(ctx, conn, run["id"], row["id"])
-    return row
-
-
-def commit(ctx: RequestContext, conn: sqlite3.Connection, artifact: sqlite3.Row) -> sqlite3.Row:
-    """Give a pending version its number, its content and its aliases; a committed one stays as it is."""
-    if artifact["state"] == "COMMITTED":
-        return artifact
-    manifests.require_pending(artifact)
-    collections.get_ready(conn, artifact["collection_id"])
-    manifest, entries = manifests.assemble(ctx, conn, artifact)
-    digest = (
-        manifests.logical_digest(entries)
-        if artifact["digest_algorithm"] == manifests.MD5
-        else artifact["digest"]
-    )
-    manifests.write_entries(conn, artifact["id"], entries)
-    membership = memberships.add(ctx, conn, artifact["collection_id"], artifact["id"])
-    conn.execute(
-        "UPDATE artifacts SET state = 'COMMITTED', version = ?, digest = ?, size = ?, file_count = ?,"
-        " commit_hash = ?, manifest_id = ?, updated_at = ? WHERE id = ?",
-        (
-            membership["version"],
-            digest,
-            sum(int(entry.get("size") or 0) for entry in entries.values()),
-            len(entries),
-            ctx.ids.token(20),
-            manifest["id"],
-            stamp(ctx.now()),
-            artifact["id"],
-        ),
-    )
-    wanted = [*json.loads(artifact["requested_aliases"]), aliases.LATEST]
-    aliases.assign(ctx, conn, membership, wanted, "logged")
-    return get(conn, artifact["id"])
-
-
 def update(
     ctx: RequestContext, conn: sqlite3.Connection, artifact: sqlite3.Row, args: Mapping[str, Any]
 ) -> sqlite3.Row:
@@ -130,12 +65,13 @@ def update(
     metadata = names.check_metadata(args.get("metadata"))
     ttl_seconds, ttl_inherited = artifact["ttl_seconds"], artifact["ttl_inherited"]
     if args.get("ttlDurationSeconds") is not None:
-        ttl_seconds, ttl_inherited = _ttl(args["ttlDurationSeconds"])
+        ttl_seconds, ttl_inherited = lifetimes.parse_seconds(args["ttlDurationSeconds"])
     conn.execute(
         "UPDATE artifacts SET description = coalesce(?, description), metadata = coalesce(?, metadata),"
         " ttl_seconds = ?, ttl_inherited = ?, updated_at = ? WHERE id = ?",
         (args.get("description"), metadata, ttl_seconds, ttl_inherited, stamp(ctx.now()), artifact["id"]),
     )
+    lifetimes.schedule(conn, get(conn, artifact["id"]))
     add_tags(ctx, conn, artifact["id"], names.check_tags(args.get("tagsToAdd")))
     conn.executemany(
         "DELETE FROM artifact_tags WHERE artifact_id = ? AND name = ?",
@@ -147,10 +83,20 @@ def update(
 
 
 def delete(
-    ctx: RequestContext, conn: sqlite3.Connection, artifact: sqlite3.Row, delete_aliases: bool
+    ctx: RequestContext,
+    conn: sqlite3.Connection,
+    artifact: sqlite3.Row,
+    *,
+    delete_aliases: bool,
+    reason: str = "deleted",
 ) -> sqlite3.Row:
-    """Delete a version and its links; its number is not used again and its files stay for other versions."""
+    """
+    Delete a version and its links; its number is not used again and its files stay for other versions.
+
+    :param reason: For the history of its aliases: ``deleted`` or ``expired``.
+    """
     require_not_deleted(artifact)
+    protection.require_unprotected(conn, artifact["id"])
     held = [row["alias"] for row in aliases.of_artifact(conn, artifact["id"])]
     if held and not delete_aliases:
         raise GraphQLError(
@@ -158,7 +104,7 @@ def delete(
             f" {', '.join(map(repr, held))}. Remove them first, or delete with delete_aliases=True."
         )
     for membership in memberships.of_artifact(conn, artifact["id"]):
-        memberships.remove(ctx, conn, membership, "deleted")
+        memberships.remove(ctx, conn, membership, reason)
     conn.execute(
         "UPDATE artifacts SET state = 'DELETED', updated_at = ? WHERE id = ?",
         (stamp(ctx.now()), artifact["id"]),
@@ -198,65 +144,6 @@ def add_tags(ctx: RequestContext, conn: sqlite3.Connection, artifact_id: str, ad
     )
 
 
-def _existing(
-    conn: sqlite3.Connection, collection: sqlite3.Row, args: Mapping[str, Any]
-) -> sqlite3.Row | None:
-    if args.get("clientID"):
-        row = of_client(conn, args["clientID"])
-        if row is not None and row["state"] != "DELETED" and row["collection_id"] == collection["id"]:
-            return row
-    if args.get("distributedID"):
-        # Each part of a distributed version has a digest of its own: none of them names the whole content.
-        found: sqlite3.Row | None = conn.execute(
-            "SELECT * FROM artifacts WHERE collection_id = ? AND distributed_id = ? AND state = 'PENDING'",
-            (collection["id"], args["distributedID"]),
-        ).fetchone()
-        return found
-    if args.get("enableDigestDeduplication"):
-        same: sqlite3.Row | None = conn.execute(
-            "SELECT * FROM artifacts WHERE collection_id = ? AND digest = ? AND state = 'COMMITTED'"
-            " ORDER BY version DESC LIMIT 1",
-            (collection["id"], args["digest"]),
-        ).fetchone()
-        return same
-    return None
-
-
-def _insert(
-    ctx: RequestContext,
-    conn: sqlite3.Connection,
-    collection: sqlite3.Row,
-    run: sqlite3.Row | None,
-    args: Mapping[str, Any],
-    metadata: str | None,
-    wanted: list[str],
-) -> sqlite3.Row:
-    ttl_seconds, ttl_inherited = _ttl(args.get("ttlDurationSeconds") or _TTL_INHERIT)
-    artifact_id = ctx.ids.new("Artifact")
-    now = stamp(ctx.now())
-    values = {
-        "id": artifact_id,
-        "collection_id": collection["id"],
-        "state": "PENDING",
-        "digest": args["digest"],
-        "digest_algorithm": args.get("digestAlgorithm") or manifests.MD5,
-        "description": args.get("description"),
-        "metadata": metadata,
-        "ttl_seconds": ttl_seconds,
-        "ttl_inherited": ttl_inherited,
-        "history_step": args.get("historyStep"),
-        "distributed_id": args.get("distributedID"),
-        "requested_aliases": json.dumps(wanted),
-        "created_by_run": run["id"] if run is not None else None,
-        "created_by_user": ctx.user.username,
-        "created_at": now,
-        "updated_at": now,
-    }
-    columns, marks = ", ".join(values), ", ".join("?" * len(values))
-    conn.execute(f"INSERT INTO artifacts ({columns}) VALUES ({marks})", tuple(values.values()))  # noqa: S608
-    return get(conn, artifact_id)
-
-
 def _replace_aliases(
     ctx: RequestContext, conn: sqlite3.Connection, artifact: sqlite3.Row, wanted: list[str]
 ) -> None:
@@ -266,13 +153,3 @@ def _replace_aliases(
     held = [row["alias"] for row in aliases.of_membership(conn, membership["id"])]
     aliases.remove(ctx, conn, membership, [alias for alias in held if alias not in wanted], "edited")
     aliases.assign(ctx, conn, membership, wanted, "edited")
-
-
-def _ttl(seconds: int) -> tuple[int | None, bool]:
-    if seconds == _TTL_INHERIT:
-        return None, True
-    if seconds == TTL_DISABLED:
-        return None, False
-    if seconds <= 0:
-        raise GraphQLError(f"a time to live must be positive, not {seconds} seconds.")
-    return seconds, False

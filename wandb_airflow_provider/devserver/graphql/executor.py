@@ -35,6 +35,10 @@ _log = logging.getLogger(__name__)
 
 Selection = list[SelectionSetNode]
 
+_MOST_TOKENS = 20_000
+_DEEPEST = 60
+_MOST_OBJECTS = 2_000_000
+
 
 def execute(
     ctx: RequestContext,
@@ -52,6 +56,9 @@ def execute(
     document = _parse(source)
     operation = document.operation(operation_name)
     run = _Execution(ctx, document, values.coerce_variables(operation, variables), unknown)
+    if operation.operation is OperationType.QUERY:
+        with ctx.store.snapshot():
+            return run.root(operation)
     return run.root(operation)
 
 
@@ -94,9 +101,11 @@ class _Document:
 @lru_cache(maxsize=512)
 def _parse(source: str) -> _Document:
     try:
-        return _Document(parse(source, no_location=True))
+        return _Document(parse(source, no_location=True, max_tokens=_MOST_TOKENS))
     except GraphQLSyntaxError as error:
         raise GraphQLError(f"the GraphQL document cannot be parsed: {error.message}") from error
+    except RecursionError as error:
+        raise GraphQLError("the GraphQL document cannot be parsed: it is nested too deeply.") from error
 
 
 class _Execution:
@@ -109,6 +118,7 @@ class _Execution:
         self.document = document
         self.variables = variables
         self.unknown = unknown
+        self.depth = self.objects = 0
 
     def root(self, operation: OperationDefinitionNode) -> dict[str, Any]:
         """Answer the root fields, in order."""
@@ -147,12 +157,28 @@ class _Execution:
             return [self.complete(item, nodes, where) for item in value]
         selection = [node.selection_set for node in nodes if node.selection_set is not None]
         if not selection:
+            if isinstance(value, Mapping) and "__typename" in value:
+                raise GraphQLError(
+                    f"{where} is an object of type {value['__typename']!r}: select fields of it."
+                )
             return value.isoformat() if isinstance(value, datetime) else value
         if not isinstance(value, Mapping):
             raise GraphQLError(f"{where} is a {type(value).__name__}: it has no fields to select.")
         return self._object(value, selection)
 
     def _object(self, parent: Mapping[str, Any], selection: Selection) -> dict[str, Any]:
+        self.objects += 1
+        self.depth += 1
+        if self.depth > _DEEPEST or self.objects > _MOST_OBJECTS:
+            raise GraphQLError(
+                f"the answer would be nested deeper than {_DEEPEST} objects, or hold more than {_MOST_OBJECTS} of them."
+            )
+        try:
+            return self._fields(parent, selection)
+        finally:
+            self.depth -= 1
+
+    def _fields(self, parent: Mapping[str, Any], selection: Selection) -> dict[str, Any]:
         typename = parent.get("__typename", "")
         data: dict[str, Any] = {}
         for key, nodes in self.collect(typename, selection).items():
@@ -161,7 +187,7 @@ class _Execution:
             resolver = registry.find_field(typename, name)
             if resolver is not None:
                 value = self._call(resolver, parent, self._args(nodes[0]), where)
-            elif name in parent:
+            elif name in parent and (name == "__typename" or not name.startswith("_")):
                 value = parent[name]
             else:
                 value = None
@@ -200,7 +226,7 @@ class _Execution:
                         self._collect(typename, [fragment.selection_set], found, spread)
 
     def _args(self, node: FieldNode) -> dict[str, Any]:
-        return values.arguments(node, self.variables) if node.arguments else {}
+        return values.arguments(node, self.variables)
 
     def _call(
         self, resolver: registry.Resolver, parent: Mapping[str, Any], args: dict[str, Any], where: str

@@ -43,8 +43,8 @@ class GraphQLError(Exception):
     """
     A request refused for a reason that the caller should read.
 
-    :param status: HTTP status: 400, 401, 403 or 404. Clients retry 5xx, 408, 409 and 429 for minutes, so these
-        are never used.
+    :param status: HTTP status: 400, 401, 403 or 404. Clients retry 5xx, 408 and 429 for minutes, and 409 when they
+        open a run, so these are not used; 409 only says that the name of an automation is taken.
     """
 
     def __init__(self, message: str, status: int = 400) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +16,7 @@ from graphql.language import (
     IntValueNode,
     ListTypeNode,
     ListValueNode,
+    NamedTypeNode,
     NonNullTypeNode,
     NullValueNode,
     ObjectValueNode,
@@ -29,6 +31,22 @@ from graphql.language import (
 from wandb_airflow_provider.devserver.graphql.registry import GraphQLError
 
 _ABSENT = object()
+_LARGEST_INTEGER = 2**63 - 1
+_SCALARS: dict[str, tuple[type, ...]] = {
+    "String": (str,),
+    "JSONString": (str,),
+    "ID": (str, int),
+    "Int": (int,),
+    "Float": (int, float),
+    "Boolean": (bool,),
+}
+
+
+class Arguments(dict[str, Any]):
+    """The arguments of a field, or an object among them: to ask for one that was not given is the client's error."""
+
+    def __missing__(self, name: str) -> Any:
+        raise GraphQLError(f"the argument {name!r} is required but was not given.")
 
 
 def coerce_variables(operation: OperationDefinitionNode, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -37,7 +55,7 @@ def coerce_variables(operation: OperationDefinitionNode, given: Mapping[str, Any
 
     A variable that is neither given nor has a default stays absent, so that a resolver can tell it from null.
 
-    :raises GraphQLError: a required variable is missing or null.
+    :raises GraphQLError: a required variable is missing or null, or a value is not of the declared type.
     """
     values: dict[str, Any] = {}
     for definition in operation.variable_definitions or ():
@@ -51,13 +69,13 @@ def coerce_variables(operation: OperationDefinitionNode, given: Mapping[str, Any
         if isinstance(definition.type, NonNullTypeNode) and (value is _ABSENT or value is None):
             raise GraphQLError(f"the variable ${name} is required but was not given.")
         if value is not _ABSENT:
-            values[name] = _as_type(value, definition.type)
+            values[name] = _checked(_as_type(value, definition.type, name), name)
     return values
 
 
-def arguments(node: FieldNode, variables: Mapping[str, Any]) -> dict[str, Any]:
+def arguments(node: FieldNode, variables: Mapping[str, Any]) -> Arguments:
     """Return the arguments of a field; an argument whose variable is absent is absent too."""
-    args: dict[str, Any] = {}
+    args = Arguments()
     for argument in node.arguments or ():
         value = _literal(argument.value, variables)
         if value is not _ABSENT:
@@ -85,12 +103,43 @@ def included(node: SelectionNode, variables: Mapping[str, Any]) -> bool:
     return True
 
 
-def _as_type(value: Any, kind: TypeNode) -> Any:
+def _as_type(value: Any, kind: TypeNode, name: str) -> Any:
     if isinstance(kind, NonNullTypeNode):
-        return _as_type(value, kind.type)
-    if isinstance(kind, ListTypeNode) and value is not None:
+        if value is None:
+            raise GraphQLError(f"the variable ${name} holds a null where none is allowed.")
+        return _as_type(value, kind.type, name)
+    if value is None:
+        return None
+    if isinstance(kind, ListTypeNode):
         items = value if isinstance(value, list) else [value]
-        return [_as_type(item, kind.type) for item in items]
+        return [_as_type(item, kind.type, name) for item in items]
+    allowed = _SCALARS.get(kind.name.value) if isinstance(kind, NamedTypeNode) else None
+    # JSON's true is an int to Python.
+    wrong = allowed is not None and (
+        not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed)
+    )
+    if wrong and isinstance(kind, NamedTypeNode):
+        raise GraphQLError(
+            f"the variable ${name} must be of type {kind.name.value}, but holds a {type(value).__name__}."
+        )
+    return value
+
+
+def _checked(value: Any, name: str) -> Any:
+    """Return a value from JSON with its objects as :class:`Arguments`, or refuse what no database could hold."""
+    if isinstance(value, Mapping):
+        return Arguments({_checked(key, name): _checked(item, name) for key, item in value.items()})
+    if isinstance(value, list):
+        return [_checked(item, name) for item in value]
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise GraphQLError(f"${name} holds text that is not valid Unicode: {error.reason}.") from error
+    elif isinstance(value, int) and abs(value) > _LARGEST_INTEGER:
+        raise GraphQLError(f"${name} holds an integer of more than 64 bits.")
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise GraphQLError(f"${name} holds {value}, which is not a JSON number.")
     return value
 
 
@@ -100,15 +149,16 @@ def _literal(node: ValueNode, variables: Mapping[str, Any]) -> Any:
     if isinstance(node, NullValueNode):
         return None
     if isinstance(node, IntValueNode):
-        return int(node.value)
+        # Python refuses to parse thousands of digits.
+        return _checked(int(node.value[:20]) if len(node.value) > 20 else int(node.value), "literal")
     if isinstance(node, FloatValueNode):
-        return float(node.value)
+        return _checked(float(node.value), "literal")
     if isinstance(node, StringValueNode | EnumValueNode | BooleanValueNode):
-        return node.value
+        return _checked(node.value, "literal")
     if isinstance(node, ListValueNode):
         items = [_literal(item, variables) for item in node.values]
         return [None if item is _ABSENT else item for item in items]
     if isinstance(node, ObjectValueNode):
         pairs = {item.name.value: _literal(item.value, variables) for item in node.fields}
-        return {key: value for key, value in pairs.items() if value is not _ABSENT}
+        return Arguments({key: value for key, value in pairs.items() if value is not _ABSENT})
     raise GraphQLError(f"unsupported value in the document: {node.kind}.")

@@ -19,6 +19,16 @@ def project(entity: str, name: str) -> str:
     return f"/{_part(entity)}/{_part(name)}"
 
 
+def runs(entity: str, name: str) -> str:
+    """Return the table of the runs of a project."""
+    return f"/{_part(entity)}/{_part(name)}/runs"
+
+
+def automations(entity: str, name: str) -> str:
+    """Return the page of the automations of a project or registry."""
+    return f"/{_part(entity)}/{_part(name)}/automations"
+
+
 def run(record: RunRecord) -> str:
     """Return the page of a run."""
     return f"/{_part(record.entity)}/{_part(record.project)}/runs/{_part(record.name)}"
@@ -32,6 +42,11 @@ def run_file(record: RunRecord, name: str) -> str:
 def group(entity: str, project_name: str, name: str) -> str:
     """Return the page of a group of runs, as of a DAG run."""
     return f"/{_part(entity)}/{_part(project_name)}/groups/{_part(name)}"
+
+
+def sweep(entity: str, project_name: str, sweep_id: str) -> str:
+    """Return the page of a sweep."""
+    return f"/{_part(entity)}/{_part(project_name)}/sweeps/{_part(sweep_id)}"
 
 
 def version(collection: CollectionRecord, number: int | None = None) -> str:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 
 from wandb_airflow_provider.devserver.artifacts.queries import (
     CollectionRecord,
+    EntryRecord,
     VersionRecord,
     alias_history,
     get_collection,
@@ -21,12 +24,14 @@ from wandb_airflow_provider.devserver.artifacts.queries import (
 from wandb_airflow_provider.devserver.backend import Backend
 from wandb_airflow_provider.devserver.blobs import base64_to_hex
 from wandb_airflow_provider.devserver.endpoint import backend_of
+from wandb_airflow_provider.devserver.pages.comparison import Comparison, compare
 from wandb_airflow_provider.devserver.pages.lineage import find_place, trace
 from wandb_airflow_provider.devserver.pages.not_found import PageNotFoundError
 from wandb_airflow_provider.devserver.pages.records import find_run_by_id
 from wandb_airflow_provider.devserver.pages.run_page import FILE_HEADERS
 from wandb_airflow_provider.devserver.pages.templating import render
 from wandb_airflow_provider.devserver.queries import RunRecord
+from wandb_airflow_provider.devserver.uploads import download_path
 
 _SHOWN_FILES = 200
 
@@ -68,6 +73,7 @@ def show_version(request: Request, collection: CollectionRecord, wanted: str | N
     selected = _version(backend, collection, wanted or f"v{collection.latest_version}")
     place = find_place(backend, selected.artifact_id)
     entries = list_entries(backend, selected.artifact_id)
+    now = backend.now()
     return render(
         request,
         "artifact.html",
@@ -75,12 +81,44 @@ def show_version(request: Request, collection: CollectionRecord, wanted: str | N
         rows=rows,
         selected=next(row for row in rows if row.version.version == selected.version),
         places=[item for item in list_places(backend, selected.artifact_id) if item[0].id != collection.id],
-        entries=entries[:_SHOWN_FILES],
+        entries=[(entry, _download(backend, entry, now)) for entry in entries[:_SHOWN_FILES]],
         more_entries=max(0, len(entries) - _SHOWN_FILES),
         source=place,
         lineage=trace(backend, place or (collection, selected)),
         changes=list(reversed(alias_history(backend, collection.id))),
+        comparison=_compare(backend, collection, rows, selected, request.query_params.get("compare")),
     )
+
+
+def _compare(
+    backend: Backend,
+    collection: CollectionRecord,
+    rows: Sequence[VersionRow],
+    selected: VersionRecord,
+    wanted: str | None,
+) -> Comparison | None:
+    """Return what has changed since another version, by default the one before; None if there is none."""
+    if wanted is not None:
+        other: VersionRecord | None = _version(backend, collection, wanted)
+    else:
+        older = (row.version for row in rows if row.version.version < selected.version)
+        other = next(older, None)
+    if other is None or other.artifact_id == selected.artifact_id:
+        return None
+    return compare(
+        other.version,
+        other.metadata,
+        selected.metadata,
+        list_entries(backend, other.artifact_id),
+        list_entries(backend, selected.artifact_id),
+    )
+
+
+def _download(backend: Backend, entry: EntryRecord, now: datetime) -> str | None:
+    """Return where a file can be downloaded for an hour; None for a reference."""
+    if entry.ref is not None:
+        return None
+    return download_path(backend.signer, now, base64_to_hex(entry.digest), entry.path)
 
 
 def version_rows(backend: Backend, collection: CollectionRecord) -> list[VersionRow]:

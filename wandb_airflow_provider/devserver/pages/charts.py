@@ -2,35 +2,44 @@
 
 from __future__ import annotations
 
+import html
 import importlib.util
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from wandb_airflow_provider.devserver.history import spread
+from wandb_airflow_provider.devserver.pages.step_axes import STEP, StepAxes
 from wandb_airflow_provider.devserver.pages.values import flat, is_number, natural
 
 MOST_CHARTS = 24
+MOST_SYSTEM_CHARTS = 60
 _MOST_POINTS = 1000
 _FEW_POINTS = 40
 _FEW_STEPS = 8
+_SYSTEM = "system."
 _NOT_NUMBERS = ("NaN", "Infinity", "-Infinity")
-_INK, _GRID, _LINE = "#3d4654", "#e7eaef", "#2456a6"
+LINE_COLOR = "#2456a6"
+_INK, _GRID = "#3d4654", "#e7eaef"
+
+Point = tuple[int | float, int | float | None]
 
 
 @dataclass(frozen=True)
 class Chart:
     """
-    One metric over the steps of a run.
+    One metric over the steps of a run, or over another metric.
 
-    :param points: Step and value; None where the value was no number.
+    :param axis: What it is drawn over, in words.
+    :param points: Place on that axis and value; None where the value was no number.
     :param count: How many values were logged, of which ``points`` are a sample.
     """
 
     id: str
     key: str
+    axis: str
     points: list[tuple[int | float, int | float | None]]
     count: int
     last: int | float
@@ -39,65 +48,98 @@ class Chart:
 
     def figure(self) -> dict[str, Any]:
         """Return the chart as Plotly takes it."""
-        steps, values = [step for step, _ in self.points], [value for _, value in self.points]
+        places, values = [place for place, _ in self.points], [value for _, value in self.points]
         trace = {
             "type": "scatter",
-            "mode": "lines+markers" if len(steps) <= _FEW_POINTS else "lines",
-            "x": steps,
+            "mode": "lines+markers" if len(places) <= _FEW_POINTS else "lines",
+            "x": places,
             "y": values,
-            "line": {"color": _LINE, "width": 2},
+            "line": {"color": LINE_COLOR, "width": 2},
             "marker": {"size": 4},
-            "hovertemplate": "step %{x}<br>%{y:.6g}<extra></extra>",
+            # Names go to the axis only: a template reads signs in them as its own.
+            "hovertemplate": "%{x}<br>%{y:.6g}<extra></extra>",
         }
-        axis = {
-            "gridcolor": _GRID,
-            "linecolor": _GRID,
-            "zeroline": False,
-            "automargin": True,
-            "fixedrange": True,
-        }
-        layout = {
-            "height": 220,
-            "margin": {"l": 44, "r": 12, "t": 8, "b": 36},
-            "font": {"family": "system-ui, sans-serif", "size": 12, "color": _INK},
-            "paper_bgcolor": "rgba(0,0,0,0)",
-            "plot_bgcolor": "rgba(0,0,0,0)",
-            "xaxis": {
-                **axis,
-                "title": {"text": "step", "standoff": 6},
-                "rangemode": "tozero",
-                **_ticks(steps),
-            },
-            "yaxis": axis,
-            "showlegend": False,
-        }
+        layout = base_layout(_shown(self.axis), rangemode="tozero", **_ticks(places))
         return {"id": self.id, "data": [trace], "layout": layout}
 
 
-def build_charts(rows: Iterable[Mapping[str, Any]]) -> list[Chart]:
+def base_layout(x_title: str, y_title: str | None = None, **x_axis: Any) -> dict[str, Any]:
+    """
+    Return the layout that all charts share, as Plotly takes it.
+
+    :param x_axis: More settings of the horizontal axis.
+    """
+    axis = {
+        "gridcolor": _GRID,
+        "linecolor": _GRID,
+        "zeroline": False,
+        "automargin": True,
+        "fixedrange": True,
+    }
+    return {
+        "height": 220,
+        "margin": {"l": 44, "r": 12, "t": 8, "b": 36},
+        "font": {"family": "system-ui, sans-serif", "size": 12, "color": _INK},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "xaxis": {**axis, "title": {"text": x_title, "standoff": 6}, **x_axis},
+        "yaxis": axis if y_title is None else {**axis, "title": {"text": y_title, "standoff": 6}},
+        "showlegend": False,
+    }
+
+
+def build_charts(rows: Iterable[Mapping[str, Any]], axes: StepAxes | None = None) -> list[Chart]:
     """
     Return a chart per numeric key of history rows, by key; one that was logged once has a single point.
 
-    Keys that start with an underscore are the SDK's own and left out.
+    Keys that start with an underscore are the SDK's own and left out, as are hidden metrics.
     """
-    series: dict[str, list[tuple[int | float, int | float | None]]] = {}
+    axes = axes or StepAxes()
+    series: dict[str, list[Point]] = {}
+    latest: dict[str, int | float] = {}
     for position, row in enumerate(rows):
-        step = row.get("_step", position)
-        for key, value in flat(row):
-            if key.startswith("_"):
+        values = list(flat(row))
+        latest.update({key: value for key, value in values if is_number(value)})
+        latest[STEP] = row.get(STEP, position)
+        for key, value in values:
+            if key.startswith("_") or key in axes.hidden:
                 continue
-            if is_number(value):
-                series.setdefault(key, []).append((step, value))
-            elif value in _NOT_NUMBERS:
-                series.setdefault(key, []).append((step, None))
-    charts: list[Chart] = []
+            place = latest.get(axes.axis(key))
+            if place is not None:
+                _add(series, key, place, value)
+    return _charts("chart", series, lambda key: "step" if axes.axis(key) == STEP else axes.axis(key))
+
+
+def build_system_charts(rows: Iterable[Mapping[str, Any]]) -> list[Chart]:
+    """Return a chart per system metric, over the seconds since the run began."""
+    series: dict[str, list[Point]] = {}
+    for row in rows:
+        seconds = row.get("_runtime")
+        if not isinstance(seconds, int | float):
+            continue
+        for key, value in flat(row):
+            if key.startswith(_SYSTEM):
+                _add(series, key.removeprefix(_SYSTEM), round(seconds, 1), value)
+    return _charts("system-chart", series, lambda key: "seconds")
+
+
+def _add(series: dict[str, list[Point]], key: str, place: int | float, value: Any) -> None:
+    if is_number(value):
+        series.setdefault(key, []).append((place, value))
+    elif value in _NOT_NUMBERS:
+        series.setdefault(key, []).append((place, None))
+
+
+def _charts(prefix: str, series: Mapping[str, list[Point]], axis: Callable[[str], str]) -> list[Chart]:
+    found: list[Chart] = []
     for key, points in sorted(series.items(), key=lambda item: natural(item[0])):
         values = [value for _, value in points if value is not None]
         if values:
-            charts.append(
+            found.append(
                 Chart(
-                    id=f"chart-{len(charts)}",
+                    id=f"{prefix}-{len(found)}",
                     key=key,
+                    axis=axis(key),
                     points=spread(points, _MOST_POINTS),
                     count=len(points),
                     last=values[-1],
@@ -105,12 +147,18 @@ def build_charts(rows: Iterable[Mapping[str, Any]]) -> list[Chart]:
                     highest=max(values),
                 )
             )
-    return charts
+    return found
 
 
-def _ticks(steps: list[int | float]) -> dict[str, Any]:
+def _shown(name: str) -> str:
+    """Return a name that Plotly, which knows some tags, shows as it is."""
+    return html.escape(name, quote=False)
+
+
+def _ticks(places: list[int | float]) -> dict[str, Any]:
     # Plotly would put ticks between the whole steps of a short run.
-    return {"dtick": 1} if max(steps) <= _FEW_STEPS else {}
+    is_short = max(places) <= _FEW_STEPS and all(float(place).is_integer() for place in places)
+    return {"dtick": 1} if is_short else {}
 
 
 @cache

@@ -1,4 +1,4 @@
-"""The page of a group: a DAG run as a tree of runs."""
+"""The page of a group: a DAG run as a tree of runs, and over time."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ from wandb_airflow_provider.devserver.pages.not_found import PageNotFoundError
 from wandb_airflow_provider.devserver.pages.origin import Origin, shown_state
 from wandb_airflow_provider.devserver.pages.records import find_run, started_by
 from wandb_airflow_provider.devserver.pages.templating import render
+from wandb_airflow_provider.devserver.pages.timeline import build_lines, build_ticks
 from wandb_airflow_provider.devserver.pages.tree import Tree, build_tree
 from wandb_airflow_provider.devserver.pages.values import key_metrics
-from wandb_airflow_provider.devserver.queries import RunRecord, list_files, list_runs
+from wandb_airflow_provider.devserver.queries import RunRecord, count_runs, list_files, list_runs
 
 _TIMELINE = "timeline"
+_MOST_RUNS = 1000
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,8 @@ def group(request: Request) -> Response:
     """Show the runs of a group as a tree, and what it was started by and has started."""
     backend, path = backend_of(request), request.path_params
     entity, project, name = path["entity"], path["project"], path["group"]
-    runs = list_runs(backend, entity, project, {"group": name})
+    # Oldest first: the run of the whole DAG run is among the first.
+    runs = list_runs(backend, entity, project, {"group": name}, order="+created_at", limit=_MOST_RUNS)
     if not runs:
         raise PageNotFoundError(f"Project {entity}/{project} has no group {name}.")
     tree = build_tree(runs)
@@ -61,6 +64,9 @@ def group(request: Request) -> Response:
         project=project,
         name=name,
         tree=tree,
+        more_runs=count_runs(backend, entity, project, {"group": name}) - len(runs),
+        lines=build_lines(tree),
+        ticks=build_ticks(tree.seconds),
         by_path={run.path: run for run in runs},
         origin=origin,
         sources=_sources(backend, origin),

@@ -54,10 +54,11 @@ class Table:
 
 @dataclass(frozen=True)
 class Media:
-    """A file to show, under the key that it was logged as."""
+    """A file to show, under the key that it was logged as; ``caption`` is the text that was given with it."""
 
     title: str
     file: FileRecord
+    caption: str | None = None
 
 
 def find_tables(backend: Backend, run: RunRecord, files: Sequence[FileRecord]) -> list[Table]:
@@ -92,14 +93,28 @@ def without_foreign_style(content: bytes) -> bytes:
 
 
 def _media(run: RunRecord, files: Sequence[FileRecord], folder: str, ending: str) -> list[Media]:
-    titles = {
-        value["path"]: key
-        for key, value in flat(run.summary)
-        if isinstance(value, Mapping) and isinstance(value.get("path"), str)
-    }
+    told = dict(_told(run))
     found = [file for file in files if file.name.startswith(folder) and file.name.endswith(ending)]
-    found.sort(key=lambda file: (file.name not in titles, file.name))
-    return [Media(titles.get(file.name, file.name.removeprefix(folder)), file) for file in found]
+    found.sort(key=lambda file: (file.name not in told, file.name))
+    media = []
+    for file in found:
+        title, caption = told.get(file.name, (file.name.removeprefix(folder), None))
+        media.append(Media(title, file, caption))
+    return media
+
+
+def _told(run: RunRecord) -> Iterator[tuple[str, tuple[str, str | None]]]:
+    """Yield what a run's summary says of its media: file name, key, caption."""
+    for key, value in flat(run.summary):
+        if not isinstance(value, Mapping):
+            continue
+        if isinstance(value.get("path"), str):
+            caption = value.get("caption")
+            yield value["path"], (key, caption if isinstance(caption, str) else None)
+        names, captions = value.get("filenames"), value.get("captions")
+        for position, name in enumerate(names if isinstance(names, list) else []):
+            caption = captions[position] if isinstance(captions, list) and position < len(captions) else None
+            yield str(name), (key, caption if isinstance(caption, str) else None)
 
 
 def _read_table(backend: Backend, item: Media) -> Table:

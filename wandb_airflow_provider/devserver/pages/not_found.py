@@ -24,11 +24,13 @@ def is_for_people(request: Request, error: Exception) -> bool:
     """
     Tell whether a person gets the answer.
 
-    The SDK sends its key with each request; a browser has none.
+    A browser asks for HTML; it sends a key only where the pages need one. The SDK sends its key with each request.
     """
-    if request.method not in ("GET", "HEAD") or "authorization" in request.headers:
+    if request.method not in ("GET", "HEAD"):
         return False
-    return isinstance(error, PageNotFoundError) or "text/html" in request.headers.get("accept", "")
+    if "text/html" in request.headers.get("accept", ""):
+        return True
+    return isinstance(error, PageNotFoundError) and "authorization" not in request.headers
 
 
 def not_found(request: Request, error: Exception) -> Response:

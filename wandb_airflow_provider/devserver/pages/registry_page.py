@@ -5,14 +5,22 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import Response
 
-from wandb_airflow_provider.devserver.artifacts.queries import get_collection, list_collections
+from wandb_airflow_provider.devserver.artifacts import protection
+from wandb_airflow_provider.devserver.artifacts.queries import (
+    alias_history,
+    get_collection,
+    list_collections,
+)
 from wandb_airflow_provider.devserver.backend import Backend
 from wandb_airflow_provider.devserver.endpoint import backend_of
 from wandb_airflow_provider.devserver.pages import addresses
 from wandb_airflow_provider.devserver.pages.artifact_page import show_version, version_rows
+from wandb_airflow_provider.devserver.pages.automations_page import count_automations
 from wandb_airflow_provider.devserver.pages.not_found import PageNotFoundError
 from wandb_airflow_provider.devserver.pages.templating import render
 from wandb_airflow_provider.devserver.queries import get_project
+
+_CHANGES = 50
 
 
 def registry(request: Request) -> Response:
@@ -36,13 +44,26 @@ def _show(request: Request, entity: str, project: str, what: str) -> Response:
     if record is None:
         raise PageNotFoundError(f"There is no {what}.")
     collections = list_collections(backend, entity, project)
+    changes = [change for item in collections for change in alias_history(backend, item.id, limit=_CHANGES)]
     return render(
         request,
         "registry.html",
         project=record,
         title=what[0].upper() + what[1:],
         collections=[(collection, version_rows(backend, collection)) for collection in collections],
+        changes=sorted(changes, key=lambda change: change.at, reverse=True)[:_CHANGES],
+        protected=_protected(backend, entity, project),
+        automation_count=count_automations(backend, entity, project),
     )
+
+
+def _protected(backend: Backend, entity: str, project: str) -> list[str]:
+    """Return the aliases that only admins of a registry may move."""
+    with backend.store.read() as conn:
+        row = conn.execute(
+            "SELECT internal_id FROM projects WHERE entity = ? AND name = ?", (entity, project)
+        ).fetchone()
+        return [] if row is None else protection.listed(conn, row["internal_id"])
 
 
 def _show_selection(request: Request, backend: Backend, selection: str) -> Response:

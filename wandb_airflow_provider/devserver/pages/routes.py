@@ -10,10 +10,14 @@ from starlette.routing import BaseRoute, Route
 
 from wandb_airflow_provider.devserver.pages import (
     artifact_page,
+    automations_page,
     group_page,
     overview,
     registry_page,
+    report_page,
     run_page,
+    runs_page,
+    sweep_page,
 )
 from wandb_airflow_provider.devserver.pages.charts import plotly_script
 from wandb_airflow_provider.devserver.pages.not_found import PageNotFoundError
@@ -41,12 +45,15 @@ routes: list[BaseRoute] = [
     Route("/{entity}/registry/model", registry_page.model_registry),
     Route("/{entity}/{project}", overview.project),
     Route("/{entity}/{project}/workspace", overview.project),
-    Route("/{entity}/{project}/runs", overview.project),
+    Route("/{entity}/{project}/runs", runs_page.runs),
+    Route("/{entity}/{project}/automations", automations_page.automations),
     Route("/{entity}/{project}/artifacts", overview.project),
     Route("/{entity}/{project}/runs/{run}", run_page.run),
     Route("/{entity}/{project}/runs/{run}/workspace", run_page.run),
     Route("/{entity}/{project}/runs/{run}/files/{name:path}", run_page.file),
+    Route("/{entity}/{project}/sweeps/{sweep}", sweep_page.sweep),
     Route("/{entity}/{project}/groups/{group:path}", group_page.group),
+    *report_page.routes,
     Route("/{entity}/{project}/artifacts/{type}/{collection}", artifact_page.artifact),
     Route("/{entity}/{project}/artifacts/{type}/{collection}/{version}", artifact_page.artifact),
     Route(

@@ -12,22 +12,26 @@ from wandb_airflow_provider.devserver.artifacts.queries import CollectionRecord,
 from wandb_airflow_provider.devserver.backend import Backend
 from wandb_airflow_provider.devserver.endpoint import backend_of
 from wandb_airflow_provider.devserver.pages import charts, media
+from wandb_airflow_provider.devserver.pages.console import read_console
 from wandb_airflow_provider.devserver.pages.lineage import find_place
 from wandb_airflow_provider.devserver.pages.not_found import PageNotFoundError
 from wandb_airflow_provider.devserver.pages.origin import CONFIG_KEY, Origin, shown_state
-from wandb_airflow_provider.devserver.pages.records import find_run, started_by
+from wandb_airflow_provider.devserver.pages.records import defined_metrics, find_run, started_by
+from wandb_airflow_provider.devserver.pages.step_axes import StepAxes
 from wandb_airflow_provider.devserver.pages.templating import render
 from wandb_airflow_provider.devserver.pages.values import plain_summary
 from wandb_airflow_provider.devserver.queries import (
     RunRecord,
     get_console,
+    get_events,
     get_history,
     get_run,
     list_alerts,
     list_files,
 )
+from wandb_airflow_provider.devserver.uploads import download_path
 
-_CONSOLE_LINES = 200
+_CONSOLE_LINES = 500
 # A file was written by whoever logged it: its own origin, no scripts, nothing loaded.
 FILE_HEADERS = {
     "Content-Security-Policy": "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:",
@@ -47,10 +51,13 @@ class RunReference:
 def run(request: Request) -> Response:
     """Show one run: where it comes from, what it was given, what it logged."""
     backend, record = backend_of(request), _record(request)
-    origin = Origin.of(record)
+    origin, now = Origin.of(record), backend.now()
     files = list_files(backend, record)
-    metrics = charts.build_charts(get_history(backend, record))
+    axes = StepAxes.of(defined_metrics(backend, record))
+    metrics = charts.build_charts(get_history(backend, record), axes)
     drawn = [chart for chart in metrics if chart.count > 1]
+    shown = drawn[: charts.MOST_CHARTS]
+    system = charts.build_system_charts(get_events(backend, record))[: charts.MOST_SYSTEM_CHARTS]
     used, logged = _artifacts(backend, record)
     console = get_console(backend, record)
     return render(
@@ -68,18 +75,19 @@ def run(request: Request) -> Response:
         children=started_by(backend, [record]),
         config={key: value for key, value in record.config.items() if key != CONFIG_KEY or origin is None},
         summary=plain_summary(record.summary),
-        charts=drawn[: charts.MOST_CHARTS],
-        figures=[chart.figure() for chart in drawn[: charts.MOST_CHARTS]],
+        charts=shown,
+        system_charts=system,
+        figures=[chart.figure() for chart in (*shown, *system)],
         logged_once=[chart.key for chart in metrics if chart.count == 1] if drawn else [],
         more_charts=max(0, len(drawn) - charts.MOST_CHARTS),
         tables=media.find_tables(backend, record, files),
         html=media.find_html(record, files),
         images=media.find_images(record, files),
-        files=files,
+        files=[(item, download_path(backend.signer, now, item.md5, item.name)) for item in files],
         used=used,
         logged=logged,
         alerts=list_alerts(backend, record),
-        console=console[-_CONSOLE_LINES:],
+        console=read_console(console[-_CONSOLE_LINES:]),
         console_lines=len(console),
     )
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:;"
-        " frame-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        " frame-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
     ),
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",

@@ -11,6 +11,7 @@ from wandb_airflow_provider.devserver.queries import RunRecord
 
 ROOT_JOB_TYPE = "pipeline"
 _THINNEST_BAR = 0.6
+_WORST = ("running", "failed", "crashed", "killed")
 
 
 @dataclass(frozen=True)
@@ -56,11 +57,12 @@ class Tree:
         """The state of the root; without one, the worst among the runs."""
         if self.root is not None:
             return shown_state(self.root)
-        states = [row.state for row in self.rows]
-        for worst in ("running", "failed", "crashed", "killed"):
-            if worst in states:
-                return worst
-        return states[0]
+        return worst_state([row.state for row in self.rows])
+
+
+def worst_state(states: Sequence[str]) -> str:
+    """Return the state of several runs together; there must be one."""
+    return next((worst for worst in _WORST if worst in states), states[0])
 
 
 def build_tree(runs: Sequence[RunRecord]) -> Tree:

@@ -7,8 +7,8 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from wandb_airflow_provider.devserver.artifacts import manifests, versions
-from wandb_airflow_provider.devserver.artifacts.access import require_artifact_write
+from wandb_airflow_provider.devserver.artifacts import manifests
+from wandb_airflow_provider.devserver.artifacts.access import require_artifact_write, require_download
 from wandb_airflow_provider.devserver.blobs import Blob
 from wandb_airflow_provider.devserver.clock import api_time
 from wandb_airflow_provider.devserver.graphql.registry import (
@@ -110,7 +110,7 @@ def files_by_entries(ctx: RequestContext, parent: Parent, args: Args) -> dict[st
 
 def _files(ctx: RequestContext, artifact_id: str, args: Args) -> dict[str, Any]:
     with ctx.store.read() as conn:
-        updated_at = versions.get(conn, artifact_id)["updated_at"]
+        updated_at = require_download(ctx, conn, artifact_id)["updated_at"]
         if args.get("names") is not None:
             rows = _named(conn, artifact_id, list(dict.fromkeys(args["names"])))
             found = [_file_node(ctx, row, updated_at) for row in rows]

@@ -10,12 +10,19 @@ from wandb_airflow_provider.devserver.artifacts import (
     aliases,
     collections,
     edges,
+    lifetimes,
     memberships,
     names,
     nodes,
+    roles,
+    saving,
     versions,
 )
-from wandb_airflow_provider.devserver.artifacts.access import readable_artifact, require_artifact_write
+from wandb_airflow_provider.devserver.artifacts.access import (
+    readable_artifact,
+    require_artifact_write,
+    require_download,
+)
 from wandb_airflow_provider.devserver.graphql.registry import (
     GraphQLError,
     RequestContext,
@@ -45,6 +52,7 @@ def client_id_mapping(ctx: RequestContext, parent: Parent, args: Args) -> dict[s
     """Return the id of the version that a client logged under an id of its own, or null."""
     with ctx.store.read() as conn:
         row = versions.of_client(conn, args["clientID"])
+        row = None if row is None else readable_artifact(ctx, conn, row["id"])
     return None if row is None else {"__typename": "ClientIDMapping", "serverID": row["id"]}
 
 
@@ -58,11 +66,12 @@ def create_artifact(ctx: RequestContext, parent: Parent, args: Args) -> dict[str
         project = get_project(conn, entity, project_name)
         if project is None:
             raise GraphQLError(f"project '{entity}/{project_name}' not found.", 404)
+        roles.require(ctx, conn, project)
         run = _run(conn, entity, project_name, args["runName"]) if args.get("runName") else None
         collection = collections.ensure_sequence(
             ctx, conn, project, collection_name, args["artifactTypeName"]
         )
-        row = versions.create(ctx, conn, collection, run, args)
+        row = saving.create(ctx, conn, collection, run, args)
     return {"__typename": "CreateArtifactPayload", "artifact": nodes.artifact_node(row)}
 
 
@@ -71,7 +80,7 @@ def commit_artifact(ctx: RequestContext, parent: Parent, args: Args) -> dict[str
     """Finish a version."""
     with ctx.store.write() as conn:
         row = require_artifact_write(ctx, conn, args["artifactID"])
-        row = versions.commit(ctx, conn, row)
+        row = saving.commit(ctx, conn, row)
     return {"__typename": "CommitArtifactPayload", "artifact": nodes.artifact_node(row)}
 
 
@@ -89,7 +98,7 @@ def delete_artifact(ctx: RequestContext, parent: Parent, args: Args) -> dict[str
     """Delete a version."""
     with ctx.store.write() as conn:
         row = require_artifact_write(ctx, conn, args["artifactID"])
-        row = versions.delete(ctx, conn, row, bool(args.get("deleteAliases")))
+        row = versions.delete(ctx, conn, row, delete_aliases=bool(args.get("deleteAliases")))
     return {"__typename": "DeleteArtifactPayload", "artifact": nodes.artifact_node(row), "success": True}
 
 
@@ -99,9 +108,7 @@ def use_artifact(ctx: RequestContext, parent: Parent, args: Args) -> dict[str, A
     entity, project_name = args["entityName"], args["projectName"]
     ctx.user.require_write(entity)
     with ctx.store.write() as conn:
-        row = readable_artifact(ctx, conn, args["artifactID"])
-        if row is None:
-            raise GraphQLError(f"artifact with id {args['artifactID']!r} not found.", 404)
+        row = require_download(ctx, conn, args["artifactID"])
         versions.require_not_deleted(row)
         run = _run(conn, entity, project_name, args["runName"])
         found = (args.get("artifactEntityName"), args.get("artifactProjectName"))
@@ -140,6 +147,14 @@ def artifact_type(ctx: RequestContext, parent: Parent, args: Args) -> dict[str, 
     with ctx.store.read() as conn:
         collection = collections.get(conn, parent["_collection_id"])
     return nodes.type_node(collection["project_id"], collection["type_name"], collection["created_at"])
+
+
+@field("Artifact", "ttlDurationSeconds")
+def artifact_ttl(ctx: RequestContext, parent: Parent, args: Args) -> int:
+    """Return how long a version lives from its creation on, inherited or not, in seconds; -2 if it has no end."""
+    with ctx.store.read() as conn:
+        seconds = lifetimes.seconds_of(conn, parent["_row"])
+    return lifetimes.DISABLED if seconds is None else seconds
 
 
 @field("Artifact", "tags")
@@ -222,6 +237,8 @@ def _alias_targets(
         collection = None if project is None else collections.find(conn, project["internal_id"], name)
         if collection is None:
             raise GraphQLError(f"artifact collection '{entity}/{project_name}/{name}' not found.", 404)
+        assert project is not None
+        roles.require(ctx, conn, project)
         membership = memberships.in_collection(conn, collection["id"], artifact_row["id"])
         if membership is None:
             raise GraphQLError(

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Mapping
 from typing import Any
 
-from wandb_airflow_provider.devserver.artifacts import collections, names, nodes, versions
+from wandb_airflow_provider.devserver.artifacts import collections, names, nodes, roles, versions
 from wandb_airflow_provider.devserver.graphql.registry import GraphQLError, RequestContext, mutation
 from wandb_airflow_provider.devserver.resolvers.projects import get_project
 
@@ -85,10 +85,8 @@ def _payload(row: sqlite3.Row) -> dict[str, Any]:
 
 def _writable(ctx: RequestContext, conn: sqlite3.Connection, collection_id: str) -> sqlite3.Row:
     row = collections.get_ready(conn, collection_id)
-    project = conn.execute(
-        "SELECT entity FROM projects WHERE internal_id = ?", (row["project_id"],)
-    ).fetchone()
-    ctx.user.require_write(project["entity"])
+    project = conn.execute("SELECT * FROM projects WHERE internal_id = ?", (row["project_id"],)).fetchone()
+    roles.require(ctx, conn, project)
     return row
 
 
@@ -99,4 +97,6 @@ def _named(ctx: RequestContext, conn: sqlite3.Connection, args: Args) -> sqlite3
     row = None if project is None else collections.find(conn, project["internal_id"], name)
     if row is None:
         raise GraphQLError(f"artifact collection '{entity}/{project_name}/{name}' not found.", 404)
+    assert project is not None
+    roles.require(ctx, conn, project)
     return row

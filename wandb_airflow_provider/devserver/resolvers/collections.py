@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,8 @@ from wandb_airflow_provider.devserver.artifacts import (
     documents,
     memberships,
     nodes,
+    paging,
+    roles,
     versions,
 )
 from wandb_airflow_provider.devserver.graphql.registry import (
@@ -44,13 +47,11 @@ def collection_by_id(ctx: RequestContext, parent: Parent, args: Args) -> dict[st
     """Return a collection by id, or null."""
     with ctx.store.read() as conn:
         row = conn.execute(
-            "SELECT c.*, p.entity FROM artifact_collections c JOIN projects p ON p.internal_id = c.project_id"
-            " WHERE c.id = ? AND c.state = 'READY'",
-            (args["id"],),
+            "SELECT * FROM artifact_collections WHERE id = ? AND state = 'READY'", (args["id"],)
         ).fetchone()
-    if row is None or not ctx.user.may_read(row["entity"]):
-        return None
-    return nodes.collection_node(row)
+        project = None if row is None else _project(conn, row["project_id"])
+        visible = project is not None and roles.may_see(ctx, conn, project)
+    return nodes.collection_node(row) if visible else None
 
 
 @field("Project", "artifact")
@@ -125,11 +126,9 @@ def collection_project(ctx: RequestContext, parent: Parent, args: Args) -> dict[
     key = ("artifact project", parent["_project_id"])
     if key not in ctx.memo:
         with ctx.store.read() as conn:
-            row = conn.execute(
-                "SELECT * FROM projects WHERE internal_id = ?", (parent["_project_id"],)
-            ).fetchone()
-        visible = row is not None and ctx.user.may_read(row["entity"])
-        ctx.memo[key] = project_node(ctx, row) if visible else None
+            row = _project(conn, parent["_project_id"])
+            visible = row is not None and roles.may_see(ctx, conn, row)
+        ctx.memo[key] = project_node(ctx, row) if row is not None and visible else None
     found: dict[str, Any] | None = ctx.memo[key]
     return found
 
@@ -168,14 +167,15 @@ def collection_membership(ctx: RequestContext, parent: Parent, args: Args) -> di
 def collection_artifacts(ctx: RequestContext, parent: Parent, args: Args) -> dict[str, Any]:
     """List the versions of a collection, newest first unless told otherwise; edges tell ``vN`` in it."""
     with ctx.store.read() as conn:
-        rows = memberships.of_collection(conn, parent["id"])
-        found = documents.select([documents.version_document(conn, row) for row in rows], args.get("filters"))
-    items = [
-        {**nodes.artifact_node(item["_artifact"]), "_version": f"v{item['version_index']}"}
-        for item in documents.sort(found, args.get("order"), documents.VERSION_ORDERS)
-    ]
-    return connection(
-        items, args, typename="ArtifactConnection", edge=lambda item: {"version": item["_version"]}
+        found = documents.select(documents.version_documents(conn, parent["id"]), args.get("filters"))
+    return paging.page(
+        found,
+        args,
+        lambda item: nodes.artifact_node(item["_artifact"]),
+        default="-version_index",
+        known=documents.VERSION_ORDERS,
+        typename="ArtifactConnection",
+        edge=lambda item: {"version": f"v{item['version_index']}"},
     )
 
 
@@ -209,12 +209,21 @@ def membership_aliases(ctx: RequestContext, parent: Parent, args: Args) -> list[
         return [nodes.alias_node(row) for row in aliases.of_membership(conn, parent["id"])]
 
 
+def _project(conn: sqlite3.Connection, project_id: int) -> sqlite3.Row | None:
+    row: sqlite3.Row | None = conn.execute(
+        "SELECT * FROM projects WHERE internal_id = ?", (project_id,)
+    ).fetchone()
+    return row
+
+
 def _collections(ctx: RequestContext, project_id: int, type_name: str | None, args: Args) -> dict[str, Any]:
     kinds = (collections.SEQUENCE, collections.PORTFOLIO)
     found = documents.select_collections(ctx, project_id, kinds=kinds, filters=args.get("filters"))
-    items = [
-        nodes.collection_node(item["_row"])
-        for item in documents.sort(found, args.get("order"), documents.COLLECTION_ORDERS)
-        if type_name is None or item["type"] == type_name
-    ]
-    return connection(items, args, typename="ArtifactCollectionConnection")
+    return paging.page(
+        [item for item in found if type_name is None or item["type"] == type_name],
+        args,
+        lambda item: nodes.collection_node(item["_row"]),
+        default="name",
+        known=documents.COLLECTION_ORDERS,
+        typename="ArtifactCollectionConnection",
+    )

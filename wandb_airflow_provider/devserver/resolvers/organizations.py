@@ -88,7 +88,7 @@ def entity_projects(ctx: RequestContext, parent: Parent, args: Args) -> dict[str
         listed: dict[str, Any] = models(ctx, parent, {**args, "entityName": parent["name"]})
         return listed
     with ctx.store.read() as conn:
-        found = registries.select(conn, parent["name"], args.get("filters"))
+        found = registries.select(ctx, conn, parent["name"], args.get("filters"))
     items = documents.sort(found, args.get("order"), documents.PROJECT_ORDERS)
     return connection([project_node(ctx, item["_row"]) for item in items], args, typename="ProjectConnection")
 

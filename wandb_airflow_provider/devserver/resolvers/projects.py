@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Mapping
 from typing import Any
 
-from wandb_airflow_provider.devserver.artifacts import registries
+from wandb_airflow_provider.devserver.artifacts import names, registries, roles
 from wandb_airflow_provider.devserver.clock import api_time, stamp
 from wandb_airflow_provider.devserver.graphql.registry import (
     GraphQLError,
@@ -51,7 +51,8 @@ def visible_project(ctx: RequestContext, entity: str | None, name: str | None) -
     if not ctx.user.may_read(entity):
         return None
     with ctx.store.read() as conn:
-        return get_project(conn, entity, name or "uncategorized")
+        row = get_project(conn, entity, name or "uncategorized")
+        return row if row is not None and roles.may_see(ctx, conn, row) else None
 
 
 def ensure_project(
@@ -62,10 +63,18 @@ def ensure_project(
 
     :param conn: A connection inside :meth:`Store.write`.
     :param entity: Empty means the account's default entity.
-    :raises GraphQLError: 403 if the account may not write there; 400 if the name is not allowed.
+    :raises GraphQLError: 403 if the account may not write there; 400 if the name is not allowed, or is a registry's.
     """
     entity = entity or ctx.user.entity
     name = name or "uncategorized"
+    if names.is_registry(name):
+        raise GraphQLError(
+            f"'{entity}/{name}' names a registry: runs are not logged there. Link artifacts to it instead."
+        )
+    return _ensure(ctx, conn, entity, name)
+
+
+def _ensure(ctx: RequestContext, conn: sqlite3.Connection, entity: str, name: str) -> sqlite3.Row:
     ctx.user.require_write(entity)
     row = get_project(conn, entity, name)
     if row is None:
@@ -135,16 +144,17 @@ def model(ctx: RequestContext, parent: Mapping[str, Any], args: dict[str, Any]) 
 
 @query("models")
 def models(ctx: RequestContext, parent: Mapping[str, Any], args: dict[str, Any]) -> dict[str, Any]:
-    """List the projects of an entity, newest first."""
+    """List the projects of an entity, newest first, without registries that the account may not see."""
     entity = args.get("entityName") or ctx.user.entity
     if not ctx.user.may_read(entity):
         return connection([], args, typename="ProjectConnection")
     with ctx.store.read() as conn:
-        total = conn.execute("SELECT count(*) FROM projects WHERE entity = ?", (entity,)).fetchone()[0]
+        condition, params = registries.visible(ctx, conn, entity)
+        total = conn.execute(f"SELECT count(*) FROM projects WHERE {condition}", params).fetchone()[0]  # noqa: S608
         start, stop = page_bounds(args, total)
         rows = conn.execute(
-            "SELECT * FROM projects WHERE entity = ? ORDER BY internal_id DESC LIMIT ? OFFSET ?",
-            (entity, stop - start, start),
+            f"SELECT * FROM projects WHERE {condition} ORDER BY internal_id DESC LIMIT ? OFFSET ?",  # noqa: S608
+            (*params, stop - start, start),
         ).fetchall()
     return connection([project_node(ctx, row) for row in rows], args, total, "ProjectConnection")
 
@@ -153,15 +163,15 @@ def models(ctx: RequestContext, parent: Mapping[str, Any], args: dict[str, Any])
 def upsert_model(ctx: RequestContext, parent: Mapping[str, Any], args: dict[str, Any]) -> dict[str, Any]:
     """Create a project, or change its description or access."""
     with ctx.store.write() as conn:
-        entity = args.get("entityName") or ctx.user.entity
-        inserted = get_project(conn, entity, args.get("name") or "uncategorized") is None
-        row = ensure_project(ctx, conn, entity, args.get("name"))
+        entity, name = args.get("entityName") or ctx.user.entity, args.get("name") or "uncategorized"
+        inserted = get_project(conn, entity, name) is None
+        row = _ensure(ctx, conn, entity, name)
         conn.execute(
             "UPDATE projects SET description = coalesce(?, description), access = coalesce(?, access)"
             " WHERE internal_id = ?",
             (args.get("description"), args.get("access"), row["internal_id"]),
         )
         registries.configure(ctx, conn, row, args)
-        row = ensure_project(ctx, conn, entity, args.get("name"))
+        row = _ensure(ctx, conn, entity, name)
     node = project_node(ctx, row)
     return {"__typename": "UpsertModelPayload", "project": node, "model": node, "inserted": inserted}

@@ -6,16 +6,17 @@ import sqlite3
 from collections.abc import Mapping
 from typing import Any
 
+from wandb_airflow_provider.devserver.accounts import DEFAULT_ORGANIZATION, find_account
 from wandb_airflow_provider.devserver.artifacts import (
     collections,
     memberships,
     names,
     nodes,
     registries,
+    roles,
     versions,
 )
 from wandb_airflow_provider.devserver.artifacts.access import readable_artifact
-from wandb_airflow_provider.devserver.auth import DEFAULT_ORGANIZATION, find_account
 from wandb_airflow_provider.devserver.clock import api_time
 from wandb_airflow_provider.devserver.graphql.registry import GraphQLError, RequestContext, field, mutation
 from wandb_airflow_provider.devserver.resolvers.accounts import entity_node, user_node
@@ -34,12 +35,17 @@ Parent = Mapping[str, Any]
 
 @register_seed
 def seed_registries(conn: sqlite3.Connection, now: str) -> None:
-    """Create the registries that every organisation starts with."""
+    """Create the registries that the default organisation starts with."""
+    seed_organization(conn, DEFAULT_ORGANIZATION, now)
+
+
+def seed_organization(conn: sqlite3.Connection, organization: str, now: str) -> None:
+    """Create the registries that every organisation starts with, unless they exist."""
     for name in registries.INITIAL:
         project_name = f"{names.REGISTRY_PREFIX}{name}"
-        if get_project(conn, DEFAULT_ORGANIZATION, project_name) is None:
-            insert_project(conn, DEFAULT_ORGANIZATION, project_name, now=now)
-            row = get_project(conn, DEFAULT_ORGANIZATION, project_name)
+        if get_project(conn, organization, project_name) is None:
+            insert_project(conn, organization, project_name, now=now)
+            row = get_project(conn, organization, project_name)
             assert row is not None
             registries.seed(conn, row["internal_id"], name, now)
 
@@ -65,9 +71,9 @@ def unlink_artifact(ctx: RequestContext, parent: Parent, args: Args) -> dict[str
     with ctx.store.write() as conn:
         collection = collections.get_ready(conn, args["artifactPortfolioID"])
         project = conn.execute(
-            "SELECT entity FROM projects WHERE internal_id = ?", (collection["project_id"],)
+            "SELECT * FROM projects WHERE internal_id = ?", (collection["project_id"],)
         ).fetchone()
-        ctx.user.require_write(project["entity"])
+        roles.require(ctx, conn, project)
         if collection["kind"] != collections.PORTFOLIO:
             raise GraphQLError(
                 f"cannot unlink from {collection['name']!r}: versions are logged there, not linked."
@@ -85,7 +91,7 @@ def rename_project(ctx: RequestContext, parent: Parent, args: Args) -> dict[str,
     ctx.user.require_write(args["entityName"])
     with ctx.store.write() as conn:
         row = get_project(conn, args["entityName"], args["oldProjectName"])
-        if row is None:
+        if row is None or not roles.may_see(ctx, conn, row):
             raise GraphQLError(f"project '{args['entityName']}/{args['oldProjectName']}' not found.", 404)
         row = registries.rename(ctx, conn, row, args["newProjectName"])
     return {"__typename": "RenameProjectPayload", "inserted": False, "project": project_node(ctx, row)}
@@ -108,6 +114,13 @@ def allow_all_types(ctx: RequestContext, parent: Parent, args: Args) -> bool:
     return row is None or bool(row["allow_all_types"])
 
 
+@field("Project", "readOnly")
+def read_only(ctx: RequestContext, parent: Parent, args: Args) -> bool:
+    """Tell whether the account may not change a project."""
+    with ctx.store.read() as conn:
+        return not roles.may_write(ctx, conn, _project(ctx, conn, parent["id"]))
+
+
 @field("Project", "updatedAt")
 def updated_at(ctx: RequestContext, parent: Parent, args: Args) -> str | None:
     """Return when a registry's settings changed last; of another project, when it was created."""
@@ -123,7 +136,7 @@ def user_members(ctx: RequestContext, parent: Parent, args: Args) -> list[dict[s
     project_id = internal_id(ctx, parent)
     found = []
     with ctx.store.read() as conn:
-        for member in registries.members(conn, project_id, "user"):
+        for member in roles.members(conn, project_id, "user"):
             row = conn.execute(
                 "SELECT username FROM accounts WHERE id = ?", (member["member_id"],)
             ).fetchone()
@@ -139,7 +152,7 @@ def team_members(ctx: RequestContext, parent: Parent, args: Args) -> list[dict[s
     project_id = internal_id(ctx, parent)
     found = []
     with ctx.store.read() as conn:
-        for member in registries.members(conn, project_id, "team"):
+        for member in roles.members(conn, project_id, "team"):
             row = conn.execute("SELECT * FROM entities WHERE id = ?", (member["member_id"],)).fetchone()
             if row is not None:
                 node = {"__typename": "ProjectTeamMember", "team": entity_node(row), "role": _role(member)}
@@ -151,9 +164,9 @@ def team_members(ctx: RequestContext, parent: Parent, args: Args) -> list[dict[s
 def create_members(ctx: RequestContext, parent: Parent, args: Args) -> dict[str, Any]:
     """Add users and teams to a registry."""
     with ctx.store.write() as conn:
-        project = _project(ctx, conn, args["projectId"])
+        project = _administered(ctx, conn, args["projectId"])
         for kind, ids in (("user", args.get("userIds")), ("team", args.get("teamIds"))):
-            registries.add_members(conn, project["internal_id"], kind, ids or [])
+            roles.add_members(conn, project, kind, ids or [])
     return {"__typename": "CreateProjectMembersPayload", "success": True}
 
 
@@ -161,9 +174,9 @@ def create_members(ctx: RequestContext, parent: Parent, args: Args) -> dict[str,
 def delete_members(ctx: RequestContext, parent: Parent, args: Args) -> dict[str, Any]:
     """Remove users and teams from a registry."""
     with ctx.store.write() as conn:
-        project = _project(ctx, conn, args["projectId"])
+        project = _administered(ctx, conn, args["projectId"])
         for kind, ids in (("user", args.get("userIds")), ("team", args.get("teamIds"))):
-            registries.remove_members(conn, project["internal_id"], kind, ids or [])
+            roles.remove_members(conn, project["internal_id"], kind, ids or [])
     return {"__typename": "DeleteProjectMembersPayload", "success": True}
 
 
@@ -171,8 +184,8 @@ def delete_members(ctx: RequestContext, parent: Parent, args: Args) -> dict[str,
 def update_user_role(ctx: RequestContext, parent: Parent, args: Args) -> dict[str, Any]:
     """Change the role of a user in a registry."""
     with ctx.store.write() as conn:
-        project = _project(ctx, conn, args["projectId"])
-        registries.set_role(conn, project["internal_id"], "user", args["userId"], args["userProjectRole"])
+        project = _administered(ctx, conn, args["projectId"])
+        roles.set_role(conn, project["internal_id"], "user", args["userId"], args["userProjectRole"])
     return {"__typename": "UpdateProjectMemberPayload", "success": True}
 
 
@@ -180,8 +193,8 @@ def update_user_role(ctx: RequestContext, parent: Parent, args: Args) -> dict[st
 def update_team_role(ctx: RequestContext, parent: Parent, args: Args) -> dict[str, Any]:
     """Change the role of a team in a registry."""
     with ctx.store.write() as conn:
-        project = _project(ctx, conn, args["projectId"])
-        registries.set_role(conn, project["internal_id"], "team", args["teamId"], args["teamProjectRole"])
+        project = _administered(ctx, conn, args["projectId"])
+        roles.set_role(conn, project["internal_id"], "team", args["teamId"], args["teamProjectRole"])
     return {"__typename": "UpdateProjectTeamMemberPayload", "success": True}
 
 
@@ -191,9 +204,16 @@ def _role(member: sqlite3.Row) -> dict[str, Any]:
 
 def _project(ctx: RequestContext, conn: sqlite3.Connection, project_id: str) -> sqlite3.Row:
     row: sqlite3.Row | None = conn.execute("SELECT * FROM projects WHERE id = ?", (project_id,)).fetchone()
-    if row is None or not ctx.user.may_read(row["entity"]):
+    if row is None or not roles.may_see(ctx, conn, row):
         raise GraphQLError(f"project with id {project_id!r} not found.", 404)
-    ctx.user.require_write(row["entity"])
+    return row
+
+
+def _administered(ctx: RequestContext, conn: sqlite3.Connection, project_id: str) -> sqlite3.Row:
+    row = _project(ctx, conn, project_id)
+    if not names.is_registry(row["name"]):
+        raise GraphQLError(f"project {row['name']!r} is not a registry: it has no members of its own.")
+    roles.require(ctx, conn, row, roles.ADMIN)
     return row
 
 
@@ -202,6 +222,7 @@ def _source(ctx: RequestContext, conn: sqlite3.Connection, args: Args) -> sqlite
         row = readable_artifact(ctx, conn, args["artifactID"])
     elif args.get("clientID"):
         row = versions.of_client(conn, args["clientID"])
+        row = None if row is None else readable_artifact(ctx, conn, row["id"])
     else:
         raise GraphQLError("to link an artifact, give its artifactID or its clientID.")
     if row is None:
@@ -216,11 +237,13 @@ def _target(ctx: RequestContext, conn: sqlite3.Connection, args: Args) -> tuple[
         project = conn.execute(
             "SELECT * FROM projects WHERE internal_id = ?", (collection["project_id"],)
         ).fetchone()
-        ctx.user.require_write(project["entity"])
+        roles.require(ctx, conn, project)
         return project, collection["name"]
     entity, project_name = args["entityName"], args["projectName"]
     ctx.user.require_write(entity)
     project = get_project(conn, entity, project_name)
+    if project is not None:
+        roles.require(ctx, conn, project)
     if project is None and names.is_registry(project_name):
         registry = project_name.removeprefix(names.REGISTRY_PREFIX)
         raise GraphQLError(

@@ -8,14 +8,17 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
+from wandb_airflow_provider.devserver.artifacts import edges, versions
 from wandb_airflow_provider.devserver.clock import stamp
 from wandb_airflow_provider.devserver.graphql.registry import GraphQLError, RequestContext, mutation
 from wandb_airflow_provider.devserver.history import delete_lines
 from wandb_airflow_provider.devserver.resolvers.projects import ensure_project
+from wandb_airflow_provider.devserver.resolvers.run_branches import branch_point, fork
 from wandb_airflow_provider.devserver.resolvers.runs import run_node
 from wandb_airflow_provider.devserver.run_names import display_name
-from wandb_airflow_provider.devserver.run_state import ALIVE, FINAL
+from wandb_airflow_provider.devserver.run_state import ALIVE, FINAL, QUEUED
 from wandb_airflow_provider.devserver.runs_table import (
+    REOPENED,
     current_state,
     get_run,
     get_run_by_id,
@@ -29,6 +32,8 @@ _FORBIDDEN = ":;,#?/'"
 _LONGEST_NAME = 128
 _LONGEST_TAG = 64
 _RESUME_SECONDS = 300.0
+# Number of shared mode in wandb's list of features in use (``wandb_telemetry.proto``).
+_SHARED_MODE = 67
 _ORIGIN = ("host", "jobProgram", "commit")
 _STATES = ("pending", "running", *FINAL)
 _COLUMNS = {
@@ -73,6 +78,7 @@ def _open(ctx: RequestContext, conn: sqlite3.Connection, args: Mapping[str, Any]
     now = stamp(ctx.now())
     values = _values(args)
     row = get_run(conn, entity, project_name, name)
+    starts = row is None
     if row is None:
         values.setdefault("display_name", display_name(ctx.ids))
         values.setdefault("state", "running")
@@ -80,12 +86,22 @@ def _open(ctx: RequestContext, conn: sqlite3.Connection, args: Mapping[str, Any]
         insert_run(conn, entity, project_name, name, values)
     else:
         resumes = _asked_to_resume(ctx, row)
+        shared = _is_shared(values.get("config"))
+        if shared:
+            values["config"] = dumps(json.loads(row["config"]) | json.loads(values["config"]))
         # A starting process says where it runs; its later updates of config or name do not.
-        if resumes or any(args.get(name) for name in _ORIGIN):
-            values = _reopened(ctx, conn, row, resumes) | values
+        if resumes or row["state"] == QUEUED or any(args.get(name) for name in _ORIGIN):
+            values = REOPENED | values
+            starts = not (resumes or shared or current_state(row, ctx.now()) in ALIVE)
+        if starts:
+            delete_lines(conn, row["pk"])
+            values["summary"] = values.get("summary", "{}")
         update_run(conn, row["pk"], values | {"heartbeat_at": now})
     found = get_run(conn, entity, project_name, name)
     assert found is not None
+    point = branch_point(values.get("config")) if starts else None
+    if point is not None:
+        fork(conn, found, *point)
     return found, row is None
 
 
@@ -94,20 +110,10 @@ def _asked_to_resume(ctx: RequestContext, row: sqlite3.Row) -> bool:
     return asked is not None and asked >= stamp(ctx.now() - timedelta(seconds=_RESUME_SECONDS))
 
 
-def _reopened(
-    ctx: RequestContext, conn: sqlite3.Connection, row: sqlite3.Row, resumes: bool
-) -> dict[str, Any]:
-    values = {
-        "state": "running",
-        "exit_code": None,
-        "finished_at": None,
-        "stop_requested": 0,
-        "resume_asked_at": None,
-    }
-    if resumes or current_state(row, ctx.now()) in ALIVE:
-        return values
-    delete_lines(conn, row["pk"])
-    return values | {"summary": "{}"}
+def _is_shared(config: str | None) -> bool:
+    """Tell whether a process opens a run in shared mode, from what the SDK notes of itself in the config."""
+    own = json.loads(config or "{}").get("_wandb") or {}
+    return _SHARED_MODE in ((own.get("value", own).get("t") or {}).get("3") or [])
 
 
 def _edit(ctx: RequestContext, conn: sqlite3.Connection, args: Mapping[str, Any]) -> sqlite3.Row:
@@ -168,9 +174,17 @@ def _writable(ctx: RequestContext, conn: sqlite3.Connection, run_id: str | None)
 
 @mutation("deleteRun")
 def delete_run(ctx: RequestContext, parent: Mapping[str, Any], args: dict[str, Any]) -> dict[str, Any]:
-    """Delete a run and what it has streamed; its id stays taken. Artifacts that it made are kept."""
+    """
+    Delete a run and what it has streamed; its id stays taken.
+
+    Artifacts that it made are kept unless ``deleteArtifacts``; then they go with their aliases and links.
+    """
     with ctx.store.write() as conn:
         row = _writable(ctx, conn, args.get("id"))
+        if args.get("deleteArtifacts"):
+            for artifact in edges.artifacts_of(conn, row["id"], edges.OUTPUT):
+                if artifact["state"] != "DELETED" and edges.creator_of(conn, artifact["id"]) == row["id"]:
+                    versions.delete(ctx, conn, artifact, delete_aliases=True)
         delete_lines(conn, row["pk"])
         conn.execute("DELETE FROM run_files WHERE run = ?", (row["pk"],))
         update_run(conn, row["pk"], {"deleted_at": stamp(ctx.now()), "config": "{}", "summary": "{}"})

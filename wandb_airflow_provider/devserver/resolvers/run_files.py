@@ -24,6 +24,7 @@ from wandb_airflow_provider.devserver.store import register_schema
 from wandb_airflow_provider.devserver.uploads import on_upload, sign_download, sign_upload
 
 _KIND = "run_file"
+_LONGEST_NAME = 1024
 
 register_schema("""
 CREATE TABLE IF NOT EXISTS run_files (
@@ -79,8 +80,7 @@ def create_run_files(ctx: RequestContext, parent: Mapping[str, Any], args: dict[
     row = _run(ctx, args)
     files = []
     for name in args.get("files") or []:
-        if name.startswith("/") or ".." in name.split("/"):
-            raise GraphQLError(f"invalid file name {name!r}: it must stay inside the run's folder.")
+        _check_name(name)
         url = sign_upload(ctx, {"kind": _KIND, "run": row["pk"], "name": name})
         files.append({"__typename": "RunFile", "name": name, "uploadUrl": url})
     return {"__typename": "CreateRunFilesPayload", "runID": row["id"], "uploadHeaders": [], "files": files}
@@ -110,6 +110,15 @@ def delete_files(ctx: RequestContext, parent: Mapping[str, Any], args: dict[str,
             ctx.user.require_write(row["entity"])
             conn.execute("DELETE FROM run_files WHERE file_id = ?", (row["file_id"],))
     return {"__typename": "DeleteFilesPayload", "success": True}
+
+
+def _check_name(name: str) -> None:
+    if not 0 < len(name) <= _LONGEST_NAME or "\0" in name:
+        raise GraphQLError(
+            f"invalid file name {name[:80]!r}: it has 1 to {_LONGEST_NAME} characters, none of them NUL."
+        )
+    if name.startswith("/") or ".." in name.split("/"):
+        raise GraphQLError(f"invalid file name {name!r}: it must stay inside the run's folder.")
 
 
 def _run(ctx: RequestContext, args: Mapping[str, Any]) -> sqlite3.Row:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from wandb_airflow_provider.devserver import history_keys
 from wandb_airflow_provider.devserver.graphql.registry import (
     GraphQLError,
     RequestContext,
@@ -17,7 +18,8 @@ from wandb_airflow_provider.devserver.graphql.registry import (
 from wandb_airflow_provider.devserver.history import (
     EVENTS,
     OUTPUT,
-    history_keys,
+    has_writers,
+    last_step,
     line_count,
     read_history,
     read_lines,
@@ -28,6 +30,7 @@ _LOG_LINE = re.compile(
     r"(?:(?P<level>ERROR|WARN|INFO|DEBUG) )?(?P<time>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[.\dZ+:-]*) (?P<text>.*)",
     re.DOTALL,
 )
+_LABELLED = re.compile(r"\[(?P<label>[^]]*)\] ?(?P<text>.*)", re.DOTALL)
 
 
 @field("Run", "history")
@@ -80,7 +83,8 @@ def sampled(
 def keys(ctx: RequestContext, parent: Mapping[str, Any], args: dict[str, Any]) -> dict[str, Any]:
     """Return the keys of the history with their types, and its last step."""
     with ctx.store.read() as conn:
-        return history_keys(conn, parent["_pk"])
+        counts = history_keys.read(conn, parent["_pk"])
+        return {"keys": counts, "sets": [], "lastStep": last_step(conn, parent["_pk"])}
 
 
 @field("Run", "parquetHistory")
@@ -96,17 +100,21 @@ def log_lines(ctx: RequestContext, parent: Mapping[str, Any], args: dict[str, An
         total = line_count(conn, parent["_pk"], OUTPUT)
         start, stop = page_bounds(args, total)
         lines = read_lines(conn, parent["_pk"], OUTPUT, start, stop - start)
-    nodes = [_log_line(number, text) for number, text in lines]
+        shared = has_writers(conn, parent["_pk"])
+    nodes = [_log_line(number, text, shared) for number, text in lines]
     return connection(nodes, args, total, "LogLineConnection")
 
 
-def _log_line(number: int, text: str) -> dict[str, Any]:
-    found = _LOG_LINE.fullmatch(text)
+def _log_line(number: int, line: str, shared: bool) -> dict[str, Any]:
+    found = _LOG_LINE.fullmatch(line)
+    text = found["text"] if found else line
+    # Each of several writers puts its label in brackets before what it writes.
+    labelled = _LABELLED.fullmatch(text) if shared else None
     return {
         "__typename": "LogLine",
         "number": number,
         "timestamp": found["time"] if found else None,
-        "level": (found["level"] if found else None) or "INFO",
-        "label": "",
-        "line": found["text"] if found else text,
+        "level": ((found["level"] if found else None) or "").lower(),
+        "label": labelled["label"] if labelled else "",
+        "line": labelled["text"] if labelled else text,
     }

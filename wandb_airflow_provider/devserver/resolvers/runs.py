@@ -20,6 +20,7 @@ from wandb_airflow_provider.devserver.resolvers.projects import get_project, pro
 from wandb_airflow_provider.devserver.runs_table import (
     count_runs,
     current_state,
+    find_runs,
     get_run,
     get_run_by_id,
     select_runs,
@@ -101,10 +102,12 @@ def project_bucket(
 def project_runs(ctx: RequestContext, parent: Mapping[str, Any], args: dict[str, Any]) -> dict[str, Any]:
     """List runs of a project that pass a filter."""
     entity, project, filters = parent["entityName"], parent["name"], args.get("filters")
+    total, among = _matching(ctx, parent, filters)
+    start, stop = page_bounds(args, total)
     with ctx.store.read() as conn:
-        total = count_runs(conn, entity, project, filters, ctx.now())
-        start, stop = page_bounds(args, total)
-        rows = select_runs(conn, entity, project, filters, ctx.now(), args.get("order"), start, stop - start)
+        rows = select_runs(
+            conn, entity, project, filters, ctx.now(), args.get("order"), start, stop - start, among
+        )
     return connection([run_node(ctx, row) for row in rows], args, total, "RunConnection")
 
 
@@ -112,8 +115,22 @@ def project_runs(ctx: RequestContext, parent: Mapping[str, Any], args: dict[str,
 @field("Project", "totalRuns")
 def run_count(ctx: RequestContext, parent: Mapping[str, Any], args: dict[str, Any]) -> int:
     """Return how many runs of a project pass a filter."""
-    with ctx.store.read() as conn:
-        return count_runs(conn, parent["entityName"], parent["name"], args.get("filters"), ctx.now())
+    return _matching(ctx, parent, args.get("filters"))[0]
+
+
+def _matching(ctx: RequestContext, parent: Mapping[str, Any], filters: Any) -> tuple[int, list[int] | None]:
+    """Return how many runs pass a filter, and which, once per request: a listing asks for the number too."""
+    entity, project = parent["entityName"], parent["name"]
+    key = ("runs", entity, project, filters if isinstance(filters, str) else dumps(filters))
+    if key not in ctx.memo:
+        with ctx.store.read() as conn:
+            if filters in (None, "", "{}"):
+                ctx.memo[key] = count_runs(conn, entity, project, None, ctx.now()), None
+            else:
+                found = find_runs(conn, entity, project, filters, ctx.now())
+                ctx.memo[key] = len(found), found
+    matching: tuple[int, list[int] | None] = ctx.memo[key]
+    return matching
 
 
 @field("Run", "project")

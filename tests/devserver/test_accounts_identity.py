@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import base64
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from wandb_airflow_provider.devserver import DevServer, queries
+
+GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+SCRIPT = """
+import wandb
+with wandb.init(project="p", entity="local") as run:
+    run.log({"loss": 1})
+api = wandb.Api()
+print(api.viewer.username, api.run(run.path).summary["loss"])
+"""
+Client = Callable[[], subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[DevServer]:
+    with DevServer(tmp_path / "data") as server:
+        yield server
+
+
+@pytest.fixture
+def client(own: DevServer, tmp_path: Path) -> Client:
+    """A process that logs a run with an identity token file as its only credentials."""
+    folders = ("HOME", "WANDB_DIR", "WANDB_CONFIG_DIR", "WANDB_DATA_DIR", "WANDB_CACHE_DIR")
+    environment = {
+        **{name: value for name, value in os.environ.items() if name != "WANDB_API_KEY"},
+        **dict.fromkeys(folders, str(tmp_path)),
+        "WANDB_BASE_URL": own.url,
+        "WANDB_IDENTITY_TOKEN_FILE": str(tmp_path / "token"),
+        "WANDB_CREDENTIALS_FILE": str(tmp_path / "credentials.json"),
+        "WANDB_SILENT": "true",
+    }
+    return lambda: subprocess.run(
+        [sys.executable, "-c", SCRIPT],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def exchange(server: DevServer, assertion: str, grant: str = GRANT) -> httpx.Response:
+    return httpx.post(f"{server.url}/oidc/token", data={"grant_type": grant, "assertion": assertion})
+
+
+def viewer(server: DevServer, token: str) -> httpx.Response:
+    document = {"query": "{ viewer { username apiKeys { edges { node { id } } } } }"}
+    return httpx.post(f"{server.url}/graphql", json=document, headers={"Authorization": f"Bearer {token}"})
+
+
+def test_client_with_an_identity_token_file_works_until_its_token_is_expired(
+    own: DevServer, client: Client, tmp_path: Path
+) -> None:
+    own.add_account("robot", teams=("local",))
+    (tmp_path / "token").write_text(own.issue_identity_token("robot") + "\n")
+    logged = client()
+    assert (logged.returncode, logged.stdout) == (0, "robot 1\n"), logged.stderr
+    assert [run.user for run in queries.list_runs(own.backend, "local", "p")] == ["robot"]
+    assert [record.status for record in own.requests(path="/oidc/token")] == [200]
+
+    assert own.expire_access_tokens("robot") == 1
+    refused = client()
+    assert refused.returncode == 1
+    assert "the access token of user 'robot' expired at" in refused.stderr
+    (tmp_path / "credentials.json").unlink()
+    own.clock.advance(3600)
+    refused = client()
+    assert refused.returncode == 1
+    assert "the identity token of user 'robot' expired at" in refused.stderr
+
+
+def test_access_token_lasts_an_hour_and_is_listed_nowhere(own: DevServer) -> None:
+    answer = exchange(own, own.issue_identity_token(seconds=60)).json()
+    assert (answer["token_type"], answer["expires_in"]) == ("Bearer", 3600)
+    found = viewer(own, answer["access_token"]).json()["data"]["viewer"]
+    assert (found["username"], len(found["apiKeys"]["edges"])) == ("dev", 1)
+    own.clock.advance(3601)
+    late = viewer(own, answer["access_token"])
+    assert late.status_code == 401
+    assert "the access token of user 'dev' expired at" in late.json()["error"]
+
+
+def test_identity_token_that_was_changed_or_comes_from_elsewhere_is_refused(
+    own: DevServer, tmp_path: Path
+) -> None:
+    token = own.issue_identity_token()
+    header, claims, signature = token.split(".")
+    other = base64.urlsafe_b64encode(json.dumps({"sub": "dev", "exp": 9e9}).encode()).decode().rstrip("=")
+    none = base64.urlsafe_b64encode(b'{"alg": "none"}').decode().rstrip("=")
+    with DevServer(tmp_path / "elsewhere") as elsewhere:
+        foreign = elsewhere.issue_identity_token()
+    for bad in (f"{header}.{other}.{signature}", f"{none}.{other}.", foreign, "", "a.b", "ü.ü.ü", claims):
+        refused = exchange(own, bad)
+        assert refused.status_code == 400, bad
+        assert refused.json()["error"] in ("invalid_grant", "invalid_request")
+    assert exchange(own, token, "password").json()["error"] == "unsupported_grant_type"
+    assert httpx.post(f"{own.url}/oidc/token", content=b"\xff\xfe").status_code == 400
+    assert exchange(own, "x" * 70_000).status_code == 400
+    assert exchange(own, token).status_code == 200
+    with pytest.raises(ValueError, match="has no user 'nobody'"):
+        own.issue_identity_token("nobody")

@@ -1,0 +1,141 @@
+"""
+Federated identity: a signed identity token is exchanged for an access token, as RFC 7523 has it.
+
+With W&B an identity provider signs the identity tokens; here the server itself issues them for its accounts.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import json
+import secrets
+from datetime import datetime, timedelta
+from typing import Any
+from urllib.parse import parse_qs
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from wandb_airflow_provider.devserver import api_keys
+from wandb_airflow_provider.devserver.accounts import find_account
+from wandb_airflow_provider.devserver.backend import Backend
+from wandb_airflow_provider.devserver.endpoint import answering, backend_of, exchange_of
+from wandb_airflow_provider.devserver.graphql.registry import GraphQLError
+from wandb_airflow_provider.devserver.http_body import read_body
+from wandb_airflow_provider.devserver.store import Store
+
+GRANT_TYPE = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+TOKEN_SECONDS = 3600
+ISSUER = AUDIENCE = "wandb-devserver"
+_HEADER = {"alg": "HS256", "typ": "JWT"}
+_LONGEST_REQUEST = 64 << 10
+
+
+class TokenRefusedError(Exception):
+    """
+    An exchange that is refused.
+
+    :param code: The OAuth error code.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def issue(backend: Backend, username: str, seconds: float) -> str:
+    """
+    Return an identity token (a JWT) for an account, good for some seconds by the server's clock.
+
+    :raises ValueError: there is no such account.
+    """
+    with backend.store.read() as conn:
+        if find_account(conn, username) is None:
+            raise ValueError(f"the dev server has no user {username!r}: add the account first")
+    now = backend.now().timestamp()
+    claims = {"iss": ISSUER, "aud": AUDIENCE, "sub": username, "iat": int(now), "exp": int(now + seconds)}
+    signed = ".".join(_encode(json.dumps(part).encode()) for part in (_HEADER, claims))
+    return f"{signed}.{_encode(_signature(backend.store, signed))}"
+
+
+def exchange(backend: Backend, assertion: str) -> str:
+    """
+    Return a new access token for the account that an identity token names.
+
+    :raises TokenRefusedError: it was not issued here, was changed, has expired, or names nobody.
+    """
+    now = backend.now()
+    username = _subject(backend.store, assertion, now)
+    token = api_keys.new_secret()
+    with backend.store.write() as conn:
+        if find_account(conn, username) is None:
+            raise TokenRefusedError("invalid_grant", f"this server has no user {username!r}.")
+        end = now + timedelta(seconds=TOKEN_SECONDS)
+        api_keys.add(conn, username, token, kind=api_keys.TOKEN, expires_at=end)
+    return token
+
+
+def _subject(store: Store, assertion: str, now: datetime) -> str:
+    signed, _, signature = assertion.rpartition(".")
+    try:
+        genuine = hmac.compare_digest(_decode(signature), _signature(store, signed))
+    except (binascii.Error, ValueError):
+        genuine = False
+    if not genuine:
+        raise TokenRefusedError("invalid_grant", "the identity token was not issued by this server.")
+    # Only tokens made by issue() get this far.
+    claims: dict[str, Any] = json.loads(_decode(signed.partition(".")[2]))
+    if claims["exp"] <= now.timestamp():
+        ended = datetime.fromtimestamp(claims["exp"], now.tzinfo).isoformat()
+        raise TokenRefusedError(
+            "invalid_grant", f"the identity token of user {claims['sub']!r} expired at {ended}."
+        )
+    return str(claims["sub"])
+
+
+def _signature(store: Store, signed: str) -> bytes:
+    secret = store.get_meta("identity_secret")
+    if secret is None:
+        secret = secrets.token_hex(32)
+        store.set_meta("identity_secret", secret)
+    return hmac.new(bytes.fromhex(secret), signed.encode(), hashlib.sha256).digest()
+
+
+def _encode(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def _decode(text: str) -> bytes:
+    return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+
+
+async def _token(request: Request) -> Response:
+    body = await read_body(request)
+    try:
+        token = await run_in_threadpool(_exchange_form, backend_of(request), body)
+    except TokenRefusedError as error:
+        exchange_of(request).error = str(error)
+        return JSONResponse({"error": error.code, "error_description": str(error)}, 400)
+    return JSONResponse({"access_token": token, "token_type": "Bearer", "expires_in": TOKEN_SECONDS})
+
+
+def _exchange_form(backend: Backend, body: bytes) -> str:
+    if len(body) > _LONGEST_REQUEST:
+        raise GraphQLError(f"a token request has at most {_LONGEST_REQUEST} bytes.")
+    try:
+        form = parse_qs(body.decode(), max_num_fields=20)
+    except ValueError as error:
+        raise TokenRefusedError("invalid_request", f"the body is not a form: {error}.") from error
+    if form.get("grant_type") != [GRANT_TYPE]:
+        raise TokenRefusedError("unsupported_grant_type", f"the grant_type must be {GRANT_TYPE!r}.")
+    if len(form.get("assertion", [])) != 1:
+        raise TokenRefusedError("invalid_request", "one assertion is needed: the identity token.")
+    return exchange(backend, form["assertion"][0])
+
+
+routes: list[BaseRoute] = [Route("/oidc/token", answering(_token), methods=["POST"])]
