@@ -28,7 +28,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test lint format types contracts unit system contract contract-record pytest bench lock clean
+.PHONY: help env demo test lint format types contracts unit system contract contract-record pytest bench operations lock clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | sed -n '1,9p'
@@ -105,6 +105,10 @@ pytest: $(STAMP)
 # Figures depend on the machine, and on how busy it is: not a part of the tests.
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks $(BENCH)
+
+# The table of what the dev server knows of the installed SDK.
+operations: $(STAMP)
+	$(BIN)/python tools/devserver_operations.py
 
 # Writes the exact versions of everything. Keeps those already chosen; LOCK=--upgrade takes the newest.
 lock: $(STAMP)

@@ -184,6 +184,24 @@ def test_dev_server_options_are_those_of_the_command() -> None:
     ]
 
 
+def test_quoted_test_of_a_team_is_the_one_that_is_run() -> None:
+    source = (ROOT / "tests" / "dags" / "test_team_example.py").read_text("utf-8")
+    found = re.search(r"# \[START team_test\]\n(.*?)# \[END team_test\]", source, re.DOTALL)
+    assert found is not None
+    run = found[1].replace("  # type: ignore[no-untyped-def]", "").strip() + "\n"
+    assert block(DOCS / "devserver.md", "test: team_test", "python") == run
+
+
+def test_list_of_operations_is_up_to_date() -> None:
+    done = subprocess.run(
+        [sys.executable, ROOT / "tools" / "devserver_operations.py", "--check"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_dev_server_example_runs(tmp_path: Path) -> None:
     code = block(DOCS / "devserver.md", "executed", "python")
     done = subprocess.run(
