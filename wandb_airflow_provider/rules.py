@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 from wandb_airflow_provider.artifacts import ArtifactRef
 from wandb_airflow_provider.exceptions import WandbConfigurationError
 from wandb_airflow_provider.identity import RunRef
-from wandb_airflow_provider.metric_rule import REASONS, MetricRule, Outcome, holds, judge
+from wandb_airflow_provider.metric_rule import MetricRule
+from wandb_airflow_provider.outcome import REASONS, Outcome, holds, judge
 
 __all__ = ["MetricRule", "Outcome", "Verdict", "evaluate", "parse_rules"]
 
