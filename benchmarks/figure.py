@@ -11,10 +11,11 @@ from typing import Any
 @dataclass(frozen=True)
 class Figure:
     """
-    :param unit: ``ms`` or ``x``, a ratio.
+    :param unit: ``ms``; ``x``, a ratio; ``MB`` (10⁶ bytes); ``MB/s``; or what is counted, as in ``runs``.
     :param low: First quartile of the rounds; None for a figure that is computed from medians.
     :param high: Third quartile.
     :param bar: Largest value that is accepted; None for a figure given for information.
+    :param floor: Smallest value that is accepted, where more is better.
     """
 
     name: str
@@ -23,47 +24,61 @@ class Figure:
     low: float | None = None
     high: float | None = None
     bar: float | None = None
+    floor: float | None = None
 
     @property
     def met(self) -> bool | None:
-        """Whether the bar is met; None without one."""
-        return None if self.bar is None else self.value <= self.bar
+        """Whether bar and floor are met; None without either."""
+        if self.bar is None and self.floor is None:
+            return None
+        return (self.bar is None or self.value <= self.bar) and (
+            self.floor is None or self.value >= self.floor
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON value."""
         return {**asdict(self), "met": self.met}
 
 
-def interleave(cases: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+def repeat(measure: Callable[[], Mapping[str, float]], rounds: int) -> dict[str, list[float]]:
     """
-    Return each case's seconds, one round of all cases after another, so that a busy machine slows all alike.
+    Return each value of a round, by name, for all rounds.
 
-    One round before the first warms up caches, and is not counted.
+    One round before the first warms up caches, and is not counted unless it is the only one.
     """
-    seconds: dict[str, list[float]] = {name: [] for name in cases}
-    for number in range(rounds + 1):
-        for name, measure in cases.items():
-            taken = measure()
-            if number:
-                seconds[name].append(taken)
-    return seconds
+    warm_up, *others = (measure() for _ in range(rounds + 1))
+    found = others or [warm_up]
+    return {name: [values[name] for values in found] for name in found[0]}
+
+
+def interleave(cases: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+    """Return each case's seconds, one round of all cases after another, so that a busy machine slows all alike."""
+    return repeat(lambda: {name: measure() for name, measure in cases.items()}, rounds)
 
 
 def milliseconds(name: str, seconds: list[float], *, bar: float | None = None) -> Figure:
     """Return the median of the rounds with its quartiles."""
-    low, _, high = quantiles(seconds, n=4) if len(seconds) > 1 else seconds * 3
-    return Figure(name, median(seconds) * 1e3, "ms", low * 1e3, high * 1e3, bar)
+    return spread(name, [taken * 1e3 for taken in seconds], "ms", bar=bar)
+
+
+def spread(name: str, values: list[float], unit: str, *, bar: float | None = None) -> Figure:
+    """Return the median of values in any unit with their quartiles."""
+    low, _, high = quantiles(values, n=4) if len(values) > 1 else values * 3
+    return Figure(name, median(values), unit, low, high, bar)
 
 
 def render(figures: Iterable[Figure]) -> list[str]:
     """Return the table that the command prints."""
     rows = [("figure", "median", "quartiles", "bar", "")]
     for figure in figures:
-        spread = f"{figure.low:.1f} to {figure.high:.1f}" if figure.low is not None else ""
-        digits = 2 if figure.unit == "x" else 1
+        digits = {"x": 2, "ms": 1, "MB": 1}.get(figure.unit, 0)
+        quartiles = f"{figure.low:.{digits}f} to {figure.high:.{digits}f}" if figure.low is not None else ""
         bar = f"<= {figure.bar:g} {figure.unit}" if figure.bar is not None else ""
+        floor = f">= {figure.floor:g} {figure.unit}" if figure.floor is not None else ""
         result = {None: "", True: "met", False: "NOT MET"}[figure.met]
-        rows.append((figure.name, f"{figure.value:.{digits}f} {figure.unit}", spread, bar, result))
+        rows.append(
+            (figure.name, f"{figure.value:.{digits}f} {figure.unit}", quartiles, bar or floor, result)
+        )
     widths = [max(len(row[column]) for row in rows) for column in range(5)]
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows

@@ -22,6 +22,7 @@ class RunningServer:
     url: str
     api_key: str
     start_seconds: float
+    pid: int
 
 
 @contextmanager
@@ -48,7 +49,7 @@ def running_server(data: Path) -> Iterator[RunningServer]:
             for line in process.stdout:
                 if line.startswith(_BANNER):
                     url = line.removeprefix(_BANNER).strip()
-                    yield RunningServer(url, DEFAULT_API_KEY, time.perf_counter() - began)
+                    yield RunningServer(url, DEFAULT_API_KEY, time.perf_counter() - began, process.pid)
                     return
             raise RuntimeError(f"The dev server ended with exit code {process.wait()}.")
         finally:
