@@ -1,0 +1,330 @@
+"""``WandbChildRun``: a task's process, in a shell, virtualenv or container, as a W&B run in its task's place."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from wandb_airflow_provider.carriers import KubernetesSecret, carrier_of
+from wandb_airflow_provider.environment import KEY_VARIABLE, ProcessRun, RunArguments
+from wandb_airflow_provider.exceptions import WandbConfigurationError, WandbError, WandbUnavailableError
+from wandb_airflow_provider.identity import RUN_KEY, RunRef
+from wandb_airflow_provider.outage import check_outage_policy
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from wandb_airflow_provider.carriers import Carrier
+    from wandb_airflow_provider.credentials import ProcessFolder
+    from wandb_airflow_provider.outage import OnUnavailable
+
+__all__ = ["WandbChildRun"]
+
+log = logging.getLogger(__name__)
+
+# Airflow sends SIGKILL 5 seconds after SIGTERM.
+_KILL_GRACE_SECONDS = 4.0
+
+
+class WandbChildRun:
+    """
+    Make the ``wandb.init()`` of a process that a task starts open a run in the task's place.
+
+    Pass it as ``pre_execute`` of a BashOperator, PythonVirtualenvOperator, ExternalPythonOperator, DockerOperator,
+    KubernetesPodOperator or SSHOperator, or of their decorators. The script needs no change. The run is created
+    before the process starts; when the process ends, it gets the outcome of the task, and is closed if the process
+    died without doing so. Pushes ``wandb_run`` and ``wandb_run_url`` before the process starts.
+
+    :param wandb_conn_id: Airflow connection. Default: the pipeline's, else ``wandb_default``. (templated)
+    :param entity: Team or user. Default: the pipeline's, else the connection's, else the key's. (templated)
+    :param project: Default: the pipeline's, else the connection's. (templated)
+    :param job_type: Default: the task id. (templated)
+    :param run_name: What people read in W&B. Default: the task id with map index and try. (templated)
+    :param tags: Tags of the run, added to the pipeline's. (templated)
+    :param wandb_config: Config of the run; wins over what the script passes. (templated)
+    :param wandb_retries: ``new`` or ``resume``; see :class:`~wandb_airflow_provider.operators.base.WandbBaseOperator`.
+    :param on_unavailable: When W&B cannot be reached as the task starts: ``fail`` fails the task, ``skip`` starts the
+        process without a run, ``offline`` keeps the run of a process on the worker in the spool; from a container or
+        another machine it cannot be fetched, and nothing is recorded. Default: the pipeline's, else ``fail``.
+    :param wandb_spool: Where ``offline`` keeps runs. Default: the pipeline's. (templated)
+    :param secrets: How the process gets the API key. ``auto``: on the worker by a file that only the worker's user
+        can read, removed afterwards; in Docker by the private environment; elsewhere not at all, with a warning. A
+        :class:`KubernetesSecret` names the secret that holds it. ``none``: the process has its own credentials.
+    :raises WandbConfigurationError: the connection or an argument is wrong. Not retried.
+    :raises WandbAuthenticationError: W&B does not accept the key. Not retried.
+    :raises WandbUnavailableError: W&B cannot be reached. Retried.
+    """
+
+    starts_wandb_run: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        *,
+        wandb_conn_id: str | None = None,
+        entity: str | None = None,
+        project: str | None = None,
+        job_type: str | None = None,
+        run_name: str | None = None,
+        tags: Iterable[str] = (),
+        wandb_config: Mapping[str, Any] | None = None,
+        wandb_retries: Literal["new", "resume"] | None = None,
+        on_unavailable: OnUnavailable | None = None,
+        wandb_spool: str | None = None,
+        secrets: Literal["auto", "none"] | KubernetesSecret = "auto",
+    ) -> None:
+        if on_unavailable is not None:
+            check_outage_policy("WandbChildRun(...)", on_unavailable, wandb_spool, complete=False)
+        if secrets not in ("auto", "none") and not isinstance(secrets, KubernetesSecret):
+            # Not by its value, which may be the key itself.
+            raise WandbConfigurationError(
+                f"secrets is a {type(secrets).__name__} that is neither 'auto', 'none' nor a KubernetesSecret."
+            )
+        self.arguments = RunArguments(
+            wandb_conn_id,
+            entity,
+            project,
+            job_type,
+            run_name,
+            tuple(tags),
+            wandb_config,
+            wandb_retries,
+            on_unavailable,
+            wandb_spool,
+        )
+        self.secrets = secrets
+
+    def __call__(self, context: Context) -> None:
+        """Create the run, give the operator its variables, and see to the run's end; Airflow calls it."""
+        task: Any = context["task"]
+        rendered = RunArguments(*task.render_template(tuple(self.arguments), context))
+        try:
+            _Process(context, rendered, self.secrets).begin()
+        except WandbError:
+            from wandb_airflow_provider import sdk
+
+            sdk.release()
+            raise
+
+
+class _Process(ProcessRun):
+    """One process of one task attempt."""
+
+    def __init__(
+        self, context: Context, arguments: RunArguments, secrets: Literal["auto", "none"] | KubernetesSecret
+    ) -> None:
+        super().__init__(context, arguments)
+        self._task: Any = context["task"]
+        self._carrier: Carrier = carrier_of(self._task)
+        self._secrets = secrets
+        self._folder: ProcessFolder | None = None
+        self._outage: WandbUnavailableError | None = None
+        self._began_at = time.monotonic()
+        self._ended: str | None = None
+        self._ending = threading.Lock()
+        if self.task_has_run:
+            raise WandbConfigurationError(
+                f"Task {self._task.task_id!r} opens a W&B run itself; WandbChildRun is for operators that do not."
+            )
+        if isinstance(secrets, KubernetesSecret) and not self._carrier.reads_secrets:
+            raise WandbConfigurationError(
+                f"Task {self._task.task_id!r}: a {self._task.task_type} does not run in Kubernetes and cannot read "
+                f"{secrets!r}. Leave secrets at 'auto'."
+            )
+
+    def begin(self) -> None:
+        """Create the run, and prepare the operator."""
+        from wandb_airflow_provider.hooks.runs import release_when_idle
+
+        self._spec = self.spec()
+        variables = self._carrier.merge(self.variables(self._spec))
+        try:
+            ref = self._reserve()
+        except WandbUnavailableError as error:
+            if self._spec.on_unavailable == "fail":
+                raise
+            self._outage = error
+            release_when_idle(1)
+            self._begin_without_wandb(variables, error)
+            return
+        # Alive, it would serve the process as well, through a variable that processes inherit.
+        release_when_idle()
+        self._ref = ref
+        self._watch()
+        self._carrier.give({**variables, **self._local_variables()})
+        self._give_credentials()
+
+    def _reserve(self) -> RunRef:
+        from wandb_airflow_provider.hooks.child_runs import reserve_run
+
+        ref = self._reserved()
+        if ref is None:
+            ref = reserve_run(self.hook, self._spec)
+            self._announce(self.context, ref)
+            log.info("W&B run %s: %s", ref, ref.url)
+        return ref
+
+    def _begin_without_wandb(self, variables: Mapping[str, str], error: WandbUnavailableError) -> None:
+        spec = self._spec
+        if spec.on_unavailable == "skip" or not self._carrier.on_worker:
+            log.warning(
+                "W&B is unavailable, and the process runs without its W&B run %s (on_unavailable=%r): nothing of it is "
+                "recorded. %s",
+                spec.wandb_run_id,
+                spec.on_unavailable,
+                error,
+            )
+            self._carrier.give({"WANDB_MODE": "disabled"})
+            return
+        log.warning(
+            "W&B is unavailable, and the W&B run %s goes to the spool %s (on_unavailable='offline'). %s",
+            spec.wandb_run_id,
+            spec.spool,
+            error,
+        )
+        self._ref = RunRef(str(spec.entity), str(spec.project), spec.wandb_run_id, offline=True)
+        self._announce(self.context, self._ref)
+        self._watch()
+        self._carrier.give({**variables, "WANDB_MODE": "offline", "WANDB_DIR": str(self._own_folder().path)})
+
+    def _reserved(self) -> RunRef | None:
+        """Return the run that this attempt has made before it deferred; to make it again would reopen it."""
+        pushed = self.context["ti"].xcom_pull(key=RUN_KEY)
+        if pushed is None:
+            return None
+        ref = RunRef.from_json(pushed)
+        return ref if ref.wandb_run_id == self._spec.wandb_run_id else None
+
+    def _local_variables(self) -> dict[str, str]:
+        if not self._carrier.on_worker or "WANDB_DIR" in self._carrier.given:
+            return {}
+        return {"WANDB_DIR": str(self._own_folder().path)}
+
+    def _own_folder(self) -> ProcessFolder:
+        from wandb_airflow_provider.credentials import ProcessFolder
+
+        if self._folder is None:
+            self._folder = ProcessFolder()
+        return self._folder
+
+    def _give_credentials(self) -> None:
+        task_id, carrier = self._task.task_id, self._carrier
+        if KEY_VARIABLE in carrier.given:
+            log.warning(
+                "Task %r: %s is in the operator's environment, which Airflow stores with the rendered templates. "
+                "Remove it there: WandbChildRun passes the key.",
+                task_id,
+                KEY_VARIABLE,
+            )
+            return
+        if isinstance(self._secrets, KubernetesSecret):
+            carrier.give_secret(self._secrets)
+        elif self._secrets == "none":
+            return
+        elif carrier.on_worker:
+            self._give_file()
+        elif carrier.takes_key:
+            seen_by = carrier.give_key(self.hook.connection.api_key)
+            log.warning("Task %r: the W&B API key is visible to %s.", task_id, seen_by)
+        else:
+            log.warning(
+                "Task %r: no W&B credentials were passed, because they would be visible in the specification of a %s. "
+                "Its process needs its own: pass secrets=KubernetesSecret(...) for a pod, keep a netrc file on a "
+                "remote machine, or say secrets='none' when it has them.",
+                task_id,
+                self._task.task_type,
+            )
+
+    def _give_file(self) -> None:
+        from wandb_airflow_provider import sdk
+
+        connection = self.hook.connection
+        netrc = self._own_folder().write_key(sdk.base_url(connection), connection.api_key)
+        given = {"NETRC": str(netrc)}
+        if self._carrier.inherits:
+            # wandb prefers these to the file, and they may belong to another account.
+            names = (KEY_VARIABLE, "WANDB_IDENTITY_TOKEN_FILE")
+            given |= {name: "" for name in names if os.environ.get(name)}
+        self._carrier.give(given)
+
+    def _watch(self) -> None:
+        """See to the run's end, however the task ends. Only this copy of the task, which executes, is changed."""
+        task = self._task
+        post_execute, on_kill = task.post_execute, task.on_kill
+
+        def succeeded(context: Context, result: Any = None) -> None:
+            post_execute(context, result)
+            self._end("success")
+
+        def killed() -> None:
+            on_kill()
+            from airflow.providers.common.compat.sdk import AirflowTaskTimeout
+
+            # A timeout is no kill: Airflow goes on to fail the task, which says why.
+            if not isinstance(sys.exc_info()[1], AirflowTaskTimeout):
+                self._kill()
+
+        task.post_execute, task.on_kill = succeeded, killed
+        task.on_success_callback = [*task.on_success_callback, lambda context: self._end("success")]
+        task.on_skipped_callback = [*task.on_skipped_callback, lambda context: self._end("skipped")]
+        task.on_failure_callback = [*task.on_failure_callback, self._failed]
+        task.on_retry_callback = [*task.on_retry_callback, self._failed]
+
+    def _failed(self, context: Context) -> None:
+        error: Any = context.get("exception")
+        self._end("failed", f"{type(error).__name__}: {error}" if error is not None else None)
+
+    def _kill(self) -> None:
+        # In a thread of its own: the interrupted code may hold a lock that the client waits for.
+        reason = "The task was stopped from outside (SIGTERM)."
+        thread = threading.Thread(
+            target=self._end, args=("killed", reason), name="wandb-airflow-kill", daemon=True
+        )
+        thread.start()
+        thread.join(_KILL_GRACE_SECONDS)
+
+    def _end(self, state: str, reason: str | None = None) -> None:
+        """Complete the run, once; what fails here is logged, and never changes the outcome of the task."""
+        from wandb_airflow_provider.hooks.child_runs import complete_run, spool_run, summary_of
+        from wandb_airflow_provider.hooks.runs import release_when_idle
+
+        with self._ending:
+            if self._ended in (state, "killed"):
+                return
+            self._ended = state
+            summary = summary_of(self.hook, state, reason, time.monotonic() - self._began_at)
+            complete = False
+            try:
+                if self._outage is None:
+                    complete = complete_run(self.hook, self._ref, self._spec, summary)
+            except WandbUnavailableError as error:
+                self._outage = error
+            except WandbError as error:
+                log.error("W&B run %s could not be completed: %s", self._ref, error)
+            finally:
+                release_when_idle()
+            if (
+                self._outage is not None
+                and self._spec.on_unavailable == "offline"
+                and self._folder is not None
+            ):
+                self._folder.remove_key()
+                spool_run(self.hook, self._spec, str(self._folder.path), summary, self._outage)
+                return
+            if self._outage is not None:
+                log.error("W&B run %s could not be completed: %s", self._ref, self._outage)
+            self._put_away(complete)
+
+    def _put_away(self, complete: bool) -> None:
+        kept = self._folder.put_away(keep_unsent=not complete) if self._folder is not None else None
+        if kept is not None:
+            log.warning(
+                "The process did not finish the W&B run %s. What it may not have sent is in %s; `wandb sync` uploads "
+                "it.",
+                self._ref,
+                kept,
+            )

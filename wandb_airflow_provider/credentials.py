@@ -1,0 +1,98 @@
+"""A folder for one process of a task: its W&B credentials and what it logs, readable by the worker's user alone."""
+
+from __future__ import annotations
+
+import netrc
+import os
+import shlex
+import shutil
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from urllib.parse import urlsplit
+
+__all__ = ["ProcessFolder"]
+
+_PREFIX = "wandb-airflow-process-"
+_UNSENT_PREFIX = "wandb-airflow-unsent-"
+_KEY_FILE = "netrc"
+
+
+class ProcessFolder:
+    """
+    A folder that exists while a task's process runs.
+
+    A worker that is killed leaves it behind, so making one puts away those of this user whose worker is gone.
+    """
+
+    def __init__(self) -> None:
+        _put_away_orphans()
+        self.path = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))
+
+    def write_key(self, host: str, api_key: str) -> Path:
+        """
+        Write a netrc file that holds the key, beside what the user's own netrc file holds for other hosts.
+
+        wandb, pip and requests read the file that ``NETRC`` names instead of the user's own.
+        """
+        entries = [_own_entries(), f"machine {shlex.quote(urlsplit(host).netloc)}"]
+        entries += ["  login user", f"  password {shlex.quote(api_key)}", ""]
+        return self._write(_KEY_FILE, "\n".join(entries))
+
+    def remove_key(self) -> None:
+        """Remove the credentials, and leave what the process logged."""
+        (self.path / _KEY_FILE).unlink(missing_ok=True)
+
+    def put_away(self, *, keep_unsent: bool) -> Path | None:
+        """
+        Remove the folder, the key first.
+
+        :param keep_unsent: Keep what was logged, if anything was.
+        :return: Where it is kept.
+        """
+        return _put_away(self.path, keep_unsent=keep_unsent)
+
+    def _write(self, name: str, text: str) -> Path:
+        path = self.path / name
+        # With its mode from the start: a file made first and restricted later can be opened in between.
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+        return path
+
+
+def _own_entries() -> str:
+    """Return the user's netrc file when it can be understood; a broken one would make wandb ignore ours too."""
+    path = Path(os.environ.get("NETRC") or "~/.netrc").expanduser()
+    try:
+        netrc.netrc(path)
+        return path.read_text("utf-8")
+    except (OSError, netrc.NetrcParseError, UnicodeDecodeError):
+        return ""
+
+
+def _put_away(folder: Path, *, keep_unsent: bool) -> Path | None:
+    (folder / _KEY_FILE).unlink(missing_ok=True)
+    if keep_unsent and any(folder.rglob("*.wandb")):
+        return folder.rename(folder.with_name(folder.name.replace(_PREFIX, _UNSENT_PREFIX, 1)))
+    shutil.rmtree(folder, ignore_errors=True)
+    return None
+
+
+def _put_away_orphans() -> None:
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        # Another worker may be about to do the same.
+        with suppress(FileNotFoundError):
+            pid = folder.name.removeprefix(_PREFIX).partition("-")[0]
+            if folder.stat().st_uid == os.getuid() and pid.isdecimal() and not _is_alive(int(pid)):
+                _put_away(folder, keep_unsent=True)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,3 @@
+"""Airflow listeners."""
+
+from __future__ import annotations

@@ -1,0 +1,117 @@
+"""
+One function per option of the ``[wandb]`` section of Airflow's configuration, each read when it is asked for.
+
+Imports nothing of Airflow, which reads the options' descriptions while it is itself being imported.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from wandb_airflow_provider.connection_form import DEFAULT_CONN_ID
+
+__all__ = ["OPTIONS", "SECTION", "auto_instrument", "exclude", "include", "run_per_task", "wandb_conn_id"]
+
+SECTION = "wandb"
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "auto_instrument": {
+        "description": (
+            "Give W&B runs that tasks open with their own ``wandb.init()`` their place in the hierarchy and the\n"
+            "exit code of their task. Read when Airflow loads its plugins.\n"
+        ),
+        "version_added": "0.1.0",
+        "type": "boolean",
+        "example": "True",
+        "default": "False",
+    },
+    "include": {
+        "description": (
+            "Which tasks ``auto_instrument`` covers: shell-style patterns, separated by commas or white space, each\n"
+            "matched against ``dag_id`` and ``dag_id.task_id``.\n"
+        ),
+        "version_added": "0.1.0",
+        "type": "string",
+        "example": "training_*, reports.build",
+        "default": "*",
+    },
+    "exclude": {
+        "description": "Tasks that ``auto_instrument`` leaves alone, written like ``include``, which it overrules.\n",
+        "version_added": "0.1.0",
+        "type": "string",
+        "example": "*.wait_for_*",
+        "default": "",
+    },
+    "run_per_task": {
+        "description": (
+            "With ``auto_instrument``, also open a run for each covered task, through ``wandb_conn_id``. It costs the\n"
+            "task about as much as a ``wandb.init()`` and a ``finish()``.\n"
+        ),
+        "version_added": "0.1.0",
+        "type": "boolean",
+        "example": "True",
+        "default": "False",
+    },
+    "wandb_conn_id": {
+        "description": (
+            "Airflow connection of the runs that ``run_per_task`` opens in a DAG without a ``wandb_pipeline``, whose\n"
+            "own connection wins.\n"
+        ),
+        "version_added": "0.1.0",
+        "type": "string",
+        "example": "wandb_production",
+        "default": DEFAULT_CONN_ID,
+    },
+}
+"""The options as Airflow's provider metadata describes them. Their defaults are given here alone."""
+
+
+def auto_instrument() -> bool:
+    """
+    Return whether tasks are instrumented at all.
+
+    :raises AirflowConfigException: the value is no boolean.
+    """
+    return _flag("auto_instrument")
+
+
+def include() -> tuple[str, ...]:
+    """Return the patterns of tasks that are instrumented."""
+    return _patterns("include")
+
+
+def exclude() -> tuple[str, ...]:
+    """Return the patterns of tasks that are not instrumented, whatever else matches."""
+    return _patterns("exclude")
+
+
+def run_per_task() -> bool:
+    """
+    Return whether each instrumented task gets a run.
+
+    :raises AirflowConfigException: the value is no boolean.
+    """
+    return _flag("run_per_task")
+
+
+def wandb_conn_id() -> str:
+    """Return the connection of runs that are opened for tasks."""
+    return _text("wandb_conn_id")
+
+
+def _flag(name: str) -> bool:
+    return bool(_conf().getboolean(SECTION, name, fallback=OPTIONS[name]["default"]))
+
+
+def _patterns(name: str) -> tuple[str, ...]:
+    return tuple(_text(name).replace(",", " ").split())
+
+
+def _text(name: str) -> str:
+    return str(_conf().get(SECTION, name, fallback=OPTIONS[name]["default"]))
+
+
+def _conf() -> Any:
+    from airflow.providers.common.compat.sdk import conf
+
+    return conf
