@@ -18,6 +18,7 @@ from benchmarks import (
     concurrent_runs,
     history_scan,
     imports,
+    listener,
     logging_cost,
     runs_listing,
     server_start,
@@ -45,6 +46,7 @@ class Benchmark:
 BENCHMARKS = {
     "imports": Benchmark(imports.measure),
     "server-start": Benchmark(server_start.measure),
+    "listener": Benchmark(listener.measure),
     "logging": Benchmark(logging_cost.measure),
     "concurrency": Benchmark(concurrent_runs.measure, rounds=3),
     "artifact": Benchmark(artifact_transfer.measure, rounds=5),

@@ -18,6 +18,8 @@ __all__ = [
 
 MAX_ARTIFACT_NAME_LENGTH = 128
 MAX_METADATA_KEYS = 100
+PENDING_VERSION = "pending"
+"""Version of an artifact that was logged while W&B was unavailable."""
 _NAME = r"[a-zA-Z0-9_\-.]+\Z"
 _TYPE = r"[a-zA-Z0-9_\-.]+( +[a-zA-Z0-9_\-.]+)*\Z"
 _VERSION = r"v[0-9]+\Z"
@@ -76,6 +78,12 @@ class ArtifactRef(NamedTuple):
         missing = {"entity", "project", "name", "version", "digest", "type"} - given.keys()
         if missing:
             raise WandbConfigurationError(f"The artifact reference {dict(value)!r} lacks {sorted(missing)}.")
+        if given["version"] == PENDING_VERSION:
+            raise WandbConfigurationError(
+                f"The artifact {given['name']!r} has no version: W&B was unavailable when the run "
+                f"{given.get('source_run')} logged it. If the run waits in a spool, sync that; then clear the task "
+                "that logged it, or name the version."
+            )
         if not re.match(_VERSION, str(given["version"])):
             raise WandbConfigurationError(
                 f"The artifact reference names version {given['version']!r}; only a pinned one such as 'v3' is "

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
 from wandb_airflow_provider.connection_form import CONN_TYPE, EXTRA_FIELDS
 from wandb_airflow_provider.exceptions import WandbConfigurationError
+
+if TYPE_CHECKING:
+    from wandb_airflow_provider.redaction import RedactionPolicy
 
 __all__ = ["CONN_TYPE", "EXTRA_FIELDS", "WandbConnection"]
 
@@ -38,6 +41,7 @@ class WandbConnection:
 
     :param host: API URL without a trailing slash, or None for the SDK's own default.
     :param timeout: Longest wait for one answer, in seconds.
+    :param redaction: What may be sent; None sends all but the secrets that Airflow knows.
     """
 
     conn_id: str
@@ -48,6 +52,7 @@ class WandbConnection:
     organization: str | None = None
     timeout: float = _DEFAULT_TIMEOUT
     allow_project_creation: bool = True
+    redaction: RedactionPolicy | None = None
 
     def __str__(self) -> str:
         return f"connection {self.conn_id!r} ({self.host or 'the default W&B host'})"
@@ -84,6 +89,7 @@ class WandbConnection:
             organization=_text(extra, "organization"),
             timeout=_seconds(conn.conn_id, extra),
             allow_project_creation=_flag(conn.conn_id, extra, "allow_project_creation", default=True),
+            redaction=_redaction(conn.conn_id, extra),
         )
 
 
@@ -127,6 +133,18 @@ def _flag(conn_id: str, extra: Mapping[str, Any], name: str, *, default: bool) -
     if str(value).lower() in ("true", "false"):
         return str(value).lower() == "true"
     raise WandbConfigurationError(f"Connection {conn_id!r}: {name} is {value!r}; expected true or false.")
+
+
+def _redaction(conn_id: str, extra: Mapping[str, Any]) -> RedactionPolicy | None:
+    value = extra.get("redaction")
+    if value in (None, ""):
+        return None
+    from wandb_airflow_provider.redaction import RedactionPolicy
+
+    try:
+        return RedactionPolicy.parse(value)
+    except WandbConfigurationError as error:
+        raise WandbConfigurationError(f"Connection {conn_id!r}: {error}") from error
 
 
 def _host(conn: AirflowConnection) -> str | None:

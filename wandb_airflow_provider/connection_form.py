@@ -36,5 +36,10 @@ EXTRA_FIELDS: Mapping[str, Mapping[str, Any]] = {
         "type": "boolean",
         "description": "When false, a run in a project that does not exist fails instead of creating it.",
     },
+    "redaction": {
+        "label": "Redaction policy (JSON)",
+        "type": "string",
+        "description": "What must not be sent to W&B. Empty: all but the secrets that Airflow knows.",
+    },
 }
 """Field name in the connection's extra to how the connection form shows it."""

@@ -12,10 +12,12 @@ __all__ = [
     "WandbGateFailedError",
     "WandbInvalidNameError",
     "WandbNotFoundError",
+    "WandbOfflineError",
     "WandbPermanentError",
     "WandbPermissionError",
     "WandbPromotionRefusedError",
     "WandbRunDeletedError",
+    "WandbSyncError",
     "WandbUnavailableError",
 ]
 
@@ -26,6 +28,14 @@ class WandbError(AirflowException):
 
 class WandbUnavailableError(WandbError):
     """W&B could not be reached, answered with a server error, or limited the rate. A retry can help."""
+
+
+class WandbSyncError(WandbError):
+    """Runs of a spool could not be uploaded completely; they are kept. A retry can help."""
+
+
+class WandbOfflineError(WandbUnavailableError):
+    """The run is offline, or not recorded, because W&B was unavailable; this needs W&B. A later retry can help."""
 
 
 class WandbPermanentError(WandbError, AirflowFailException):

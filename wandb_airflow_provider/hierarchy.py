@@ -2,17 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from wandb_airflow_provider.identity import RunRef
 
-__all__ = ["PipelineSettings", "Upstream", "find_pipeline", "upstream_run_tasks"]
+if TYPE_CHECKING:
+    from wandb_airflow_provider.outage import OnUnavailable
+    from wandb_airflow_provider.redaction import RedactionPolicy
+
+__all__ = [
+    "ROOT_JOB_TYPE",
+    "PipelineSettings",
+    "Upstream",
+    "find_pipeline",
+    "nearest_runs",
+    "upstream_run_tasks",
+]
+
+OPEN_TASK_ID = "wandb_pipeline_open"
+CLOSE_TASK_ID = "wandb_pipeline_close"
+ROOT_JOB_TYPE = "pipeline"
+"""``job_type`` of the pipeline run."""
+
+_MOST_TASKS_ASKED = 50
 
 
 class PipelineSettings(NamedTuple):
-    """What ``wandb_pipeline(...)`` sets for all tasks of its DAG; a task's own arguments win."""
+    """
+    What ``wandb_pipeline(...)`` sets for all tasks of its DAG; a task's own arguments win.
+
+    :param stages: With ``single``: the ids of the tasks that write to the pipeline run instead of runs of their own.
+    """
 
     open_task_id: str
     close_task_id: str
@@ -22,6 +44,12 @@ class PipelineSettings(NamedTuple):
     tags: tuple[str, ...] = ()
     wandb_retries: Literal["new", "resume"] = "new"
     config: Mapping[str, Any] = MappingProxyType({})
+    strategy: Literal["nested", "single"] = "nested"
+    shared: bool = False
+    stages: frozenset[str] = frozenset()
+    on_unavailable: OnUnavailable = "fail"
+    spool: str | None = None
+    redaction: RedactionPolicy | None = None
 
 
 class Upstream(NamedTuple):
@@ -50,6 +78,13 @@ def opens_run(task: Any) -> bool:
     return bool(getattr(kind, "opens_wandb_run", False))
 
 
+def starts_run(task: Any) -> bool:
+    """Say whether a task, mapped or not, starts a process that opens the task's W&B run."""
+    kwargs = getattr(task, "partial_kwargs", None)
+    hook = kwargs.get("pre_execute") if kwargs is not None else task._pre_execute_hook
+    return bool(getattr(hook, "starts_wandb_run", False))
+
+
 def upstream_run_tasks(task: Any) -> list[Upstream]:
     """
     Return the nearest upstream tasks that open runs, looking through those that open none.
@@ -65,11 +100,40 @@ def upstream_run_tasks(task: Any) -> list[Upstream]:
         if candidate.task_id in seen:
             continue
         seen.add(candidate.task_id)
-        if opens_run(candidate):
+        if opens_run(candidate) or starts_run(candidate):
             found[candidate.task_id] = Upstream(candidate.task_id, _share_a_mapped_group(task, candidate))
         else:
             waiting.extend(candidate.upstream_list)
     return [found[task_id] for task_id in sorted(found)]
+
+
+def nearest_runs(task: Any, runs_of: Callable[[Upstream], list[RunRef]]) -> list[RunRef]:
+    """
+    Return the runs of the nearest upstream tasks that have any, looking through those that have none.
+
+    For tasks whose operators do not tell whether they open a run, so that each is asked for.
+
+    :param runs_of: Returns the runs of one task; a request, so at most 50 tasks are asked, the nearest first.
+    """
+    found: list[RunRef] = []
+    seen: set[str] = set()
+    waiting = sorted(task.upstream_list, key=lambda upstream: str(upstream.task_id))
+    while waiting and len(seen) < _MOST_TASKS_ASKED:
+        candidate = waiting.pop(0)
+        if candidate.task_id in seen:
+            continue
+        seen.add(candidate.task_id)
+        # The pipeline's own task has the run that is the parent of all.
+        is_pipeline = hasattr(candidate, "wandb_pipeline_settings")
+        runs = (
+            []
+            if is_pipeline
+            else runs_of(Upstream(candidate.task_id, _share_a_mapped_group(task, candidate)))
+        )
+        found.extend(runs)
+        if not runs:
+            waiting.extend(sorted(candidate.upstream_list, key=lambda upstream: str(upstream.task_id)))
+    return found
 
 
 def runs_from_xcom(values: Any) -> Iterator[RunRef]:

@@ -9,8 +9,10 @@ from typing import Any, Literal, NamedTuple
 
 from wandb_airflow_provider.exceptions import WandbConfigurationError
 
-__all__ = ["RUN_KEY", "RUN_URL_KEY", "RunRef", "TaskIdentity"]
+__all__ = ["CONFIG_KEY", "RUN_KEY", "RUN_URL_KEY", "RunRef", "TaskIdentity"]
 
+CONFIG_KEY = "airflow"
+"""Key in the config of a run under which it says where it comes from."""
 RUN_KEY = "wandb_run"
 """XCom key of the JSON value of a task's :class:`RunRef`."""
 RUN_URL_KEY = "wandb_run_url"
@@ -29,12 +31,14 @@ class RunRef(NamedTuple):
     The address of one W&B run; prints as ``entity/project/run_id``.
 
     :param wandb_run_id: Short id from the run's URL, not its display name.
+    :param offline: The run waits in a spool; W&B knows it once that is synced.
     """
 
     entity: str
     project: str
     wandb_run_id: str
     url: str | None = None
+    offline: bool = False
 
     @property
     def path(self) -> str:
@@ -46,13 +50,14 @@ class RunRef(NamedTuple):
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON value that lands in XCom under ``wandb_run``."""
-        return {
+        value = {
             "entity": self.entity,
             "project": self.project,
             "wandb_run_id": self.wandb_run_id,
             "url": self.url,
             "path": self.path,
         }
+        return {**value, "offline": True} if self.offline else value
 
     @classmethod
     def from_json(cls, value: Any) -> RunRef:
@@ -68,7 +73,13 @@ class RunRef(NamedTuple):
             parts = [value.get(key) for key in ("entity", "project", "wandb_run_id")]
             if all(isinstance(part, str) and part for part in parts):
                 url = value.get("url")
-                return cls(str(parts[0]), str(parts[1]), str(parts[2]), url if isinstance(url, str) else None)
+                return cls(
+                    str(parts[0]),
+                    str(parts[1]),
+                    str(parts[2]),
+                    url if isinstance(url, str) else None,
+                    offline=value.get("offline") is True,
+                )
         raise WandbConfigurationError(
             f"Expected a W&B run as pushed under the XCom key 'wandb_run', or 'entity/project/run_id'; got {value!r}."
         )
@@ -103,6 +114,22 @@ class TaskIdentity(NamedTuple):
     def root_wandb_run_id(self) -> str:
         """Return the id of the pipeline run, one per DAG run, which every task can name before it exists."""
         return _run_id(self.dag_id, [self.dag_id, self.dag_run_id, _ROOT_TASK])
+
+    @property
+    def root_name(self) -> str:
+        """What a person reads of the pipeline run."""
+        return f"{self.dag_id} · {self.dag_run_id}"
+
+    def stage(self, retries: RetryPolicy = "new") -> str:
+        """
+        Return the first part of the names of this attempt's metrics in a run that all tasks share.
+
+        The task id, with ``/`` between its groups and itself, and the map index. With ``new`` a retry adds
+        ``_try<n>``, so that its metrics stay apart from those of the attempt that failed.
+        """
+        index = f"/{self.map_index}" if self.map_index >= 0 else ""
+        attempt = f"_try{self.try_number}" if retries == "new" and self.try_number > 1 else ""
+        return f"{self.task_id.replace('.', '/')}{index}{attempt}"
 
     @property
     def group(self) -> str:

@@ -153,8 +153,9 @@ class PromotionRecord(NamedTuple):
                 state=value["state"],
                 verdict=Verdict.from_json(value["verdict"]),
                 previous=ArtifactRef.from_json(value["previous"]) if value["previous"] else None,
-                approval=value["approval"],
-                note=value["note"],
+                # A redaction policy may leave these out.
+                approval=value.get("approval"),
+                note=value.get("note"),
                 task=TaskMark.from_json(value["task"]),
                 wandb_run=value["wandb_run"],
                 at=value["at"],

@@ -32,6 +32,7 @@ def task_provenance(context: Context) -> dict[str, Any]:
         "task_id": ti.task_id,
         "map_index": map_index(ti),
         "try_number": ti.try_number,
+        "started_at": _iso(ti.start_date),
         "operator": task.task_type,
         "run_type": str(getattr(dag_run.run_type, "value", dag_run.run_type)),
         "logical_date": _iso(dag_run.logical_date),

@@ -10,6 +10,7 @@ __all__ = ["get_provider_info"]
 def get_provider_info() -> dict[str, Any]:
     """Return the provider's metadata, in the form of Airflow's ``provider_info.schema.json``."""
     from wandb_airflow_provider.connection_form import CONN_TYPE, EXTRA_FIELDS
+    from wandb_airflow_provider.settings import OPTIONS, SECTION
 
     return {
         "package-name": "wandb-airflow-provider",
@@ -41,5 +42,11 @@ def get_provider_info() -> dict[str, Any]:
         "task-decorators": [
             {"name": "wandb", "class-name": "wandb_airflow_provider.decorators.wandb.wandb_task"},
         ],
+        "config": {
+            SECTION: {
+                "description": "Instrumentation of tasks that open W&B runs with their own code.",
+                "options": OPTIONS,
+            }
+        },
         "extra-links": ["wandb_airflow_provider.links.run.WandbRunLink"],
     }

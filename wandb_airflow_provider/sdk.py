@@ -27,16 +27,20 @@ if TYPE_CHECKING:
     import wandb
 
     from wandb_airflow_provider.connection import WandbConnection
+    from wandb_airflow_provider.outage import OnUnavailable
 
 __all__ = [
     "RunSpec",
+    "base_url",
     "client",
     "finish_interrupted",
     "finish_run",
     "init_run",
+    "kill_helpers",
     "new_artifact",
     "release",
     "table",
+    "table_of",
     "translate_errors",
     "translate_run_errors",
 ]
@@ -47,6 +51,17 @@ _INIT_TIMEOUT_FACTOR = 2.0
 _RELEASE_TIMEOUT = 30.0
 _KILL_TIMEOUT = 5.0
 _FINISH_TIMEOUT = 600.0
+# What wandb records of the machine, its user and the command line, unless told not to.
+_UNKNOWN_MACHINE = {
+    "x_disable_meta": True,
+    "x_disable_machine_info": True,
+    "x_save_requirements": False,
+    "disable_git": True,
+    "disable_code": True,
+    "host": "unknown",
+    "username": "unknown",
+    "email": "unknown",
+}
 
 _clients: dict[tuple[int, WandbConnection], wandb.Api] = {}
 
@@ -55,8 +70,12 @@ class RunSpec(NamedTuple):
     """
     What a run is opened with.
 
+    :param stage: Name under which one task writes to a run that it shares with others; it begins each of its keys.
+    :param shared: Others may write to the run at the same time (W&B's shared mode).
+    :param machine: Let wandb record host, user, command line, checkout and installed packages by itself.
     :param resume: ``allow`` continues the run when it exists, ``must`` fails when it does not.
     :param folder: Local folder of this one opening; two openings within a second would collide otherwise.
+    :param on_unavailable: What to do when W&B cannot be reached, and ``spool``: where ``offline`` keeps the run.
     :param finish_timeout: Longest wait for the upload of what was logged, in seconds; 0 waits for ever, and so
         keeps the worker slot for as long as W&B is away.
     """
@@ -72,6 +91,11 @@ class RunSpec(NamedTuple):
     config: Mapping[str, Any] = MappingProxyType({})
     resume: Literal["allow", "must"] = "allow"
     finish_timeout: float = _FINISH_TIMEOUT
+    stage: str | None = None
+    shared: bool = False
+    machine: bool = True
+    on_unavailable: OnUnavailable = "fail"
+    spool: str | None = None
 
 
 def client(connection: WandbConnection) -> wandb.Api:
@@ -96,9 +120,23 @@ def client(connection: WandbConnection) -> wandb.Api:
     return _clients[key]
 
 
-def init_run(connection: WandbConnection, spec: RunSpec) -> wandb.Run:
+def base_url(connection: WandbConnection) -> str:
+    """Return the API URL that a process with these credentials talks to."""
+    url = connection.host or os.environ.get("WANDB_BASE_URL")
+    if url:
+        return url
+    import wandb
+
+    return str(wandb.Settings().base_url)
+
+
+def init_run(
+    connection: WandbConnection, spec: RunSpec, mode: Literal["online", "offline", "disabled"] = "online"
+) -> wandb.Run:
     """
     Open a W&B run with the connection's credentials, which reach neither ``os.environ`` nor a login file.
+
+    :param mode: ``offline`` writes to the folder alone, ``disabled`` nowhere; neither gets the key.
 
     :raises WandbAuthenticationError: W&B does not accept the key.
     :raises WandbRunDeletedError: the id belongs to a run that was deleted.
@@ -106,17 +144,30 @@ def init_run(connection: WandbConnection, spec: RunSpec) -> wandb.Run:
     """
     import wandb
 
+    # A task that can do without W&B does not wait for it longer than its connection says.
+    patience = _INIT_TIMEOUT_FACTOR if spec.on_unavailable == "fail" else 1.0
     settings: dict[str, Any] = {
-        "api_key": connection.api_key,
         # Airflow keeps the task's log, and shows wandb's banner on stderr as errors.
         "console": "off",
         "silent": True,
-        "init_timeout": connection.timeout * _INIT_TIMEOUT_FACTOR,
+        "init_timeout": connection.timeout * patience,
     }
+    if mode == "online":
+        settings["api_key"] = connection.api_key
     if _bounds_finish():
         settings |= {"finish_timeout": spec.finish_timeout, "finish_timeout_raises": True}
     if connection.host:
         settings["base_url"] = connection.host
+    if not spec.machine:
+        settings |= _UNKNOWN_MACHINE
+    if spec.shared:
+        # Only the opening and the closing task decide the state of a run to which tasks write side by side.
+        whole = spec.stage is None
+        settings |= {
+            "x_label": spec.stage or spec.job_type,
+            "x_primary": whole,
+            "x_update_finish_state": whole,
+        }
     _quiet()
     with translate_errors(f"open the W&B run {spec.wandb_run_id!r} in project {spec.project!r}", connection):
         return wandb.init(
@@ -126,13 +177,14 @@ def init_run(connection: WandbConnection, spec: RunSpec) -> wandb.Run:
             name=spec.name,
             group=spec.group,
             job_type=spec.job_type,
-            tags=list(spec.tags),
+            # A stage adds its tags to those of the run, which these would replace.
+            tags=list(spec.tags) if spec.stage is None else None,
             config=dict(spec.config),
             resume=spec.resume,
             # A retry that resumes its run may bring other values.
             allow_val_change=True,
             dir=spec.folder,
-            mode="online",
+            mode="shared" if spec.shared and mode == "online" else mode,
             # A run that user code left open must not be handed out in place of this one.
             reinit="create_new" if wandb.run is not None else "default",
             settings=wandb.Settings(**settings),
@@ -173,12 +225,15 @@ def _bounds_finish() -> bool:
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> wandb.Table:
-    """Return rows of equal keys as a table; values of one column may differ in type or be None."""
+    """Return rows of equal keys as a table."""
+    return table_of(list(rows[0]), [list(row.values()) for row in rows])
+
+
+def table_of(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> wandb.Table:
+    """Return columns and rows as a table; values of one column may differ in type or be None."""
     import wandb
 
-    return wandb.Table(
-        columns=list(rows[0]), data=[list(row.values()) for row in rows], allow_mixed_types=True
-    )
+    return wandb.Table(columns=list(columns), data=[list(row) for row in rows], allow_mixed_types=True)
 
 
 def new_artifact(
@@ -237,10 +292,16 @@ def release(exit_code: int = 0) -> None:
             log.warning("wandb could not be ended cleanly: %s", failures[0])
         return
     log.warning("wandb did not end within %.0f s and is killed; unsent data stays on disk.", _RELEASE_TIMEOUT)
-    for helper in helpers:
-        with suppress(psutil.NoSuchProcess):
-            helper.kill()
+    kill_helpers(helpers)
     thread.join(_KILL_TIMEOUT)
+
+
+def kill_helpers(helpers: Sequence[psutil.Process] | None = None) -> None:
+    """Kill wandb's helper processes, by default all of this process; what they have written stays on disk."""
+    for helper in psutil.Process().children() if helpers is None else helpers:
+        if helpers is not None or _is_helper(helper):
+            with suppress(psutil.NoSuchProcess):
+                helper.kill()
 
 
 def _is_helper(process: psutil.Process) -> bool:
@@ -287,8 +348,8 @@ def _translated(error: Exception, action: str, connection: object) -> WandbError
         "deleted" in text and "run" in text and status in (None, 400, 409)
     ):
         return WandbRunDeletedError(
-            f"{message}. W&B never allows the id of a deleted run again. Clear the task with a new try, which gets a "
-            "new id, or start a new DAG run."
+            f"{message}. W&B never allows the id of a deleted run again. With wandb_retries='new' clearing the task "
+            "gives it a new id; with 'resume' change that first. The run of a whole pipeline needs a new DAG run."
         )
     if status == 401 or wrong_key or "not logged in" in text or "invalid api key" in text:
         return WandbAuthenticationError(

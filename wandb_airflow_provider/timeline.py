@@ -24,7 +24,12 @@ class TaskState(NamedTuple):
 
 
 class TaskRun(NamedTuple):
-    """One W&B run of a task attempt; ``state`` and ``reason`` are what the attempt wrote about itself."""
+    """
+    The W&B run of a task attempt; ``state``, ``reason`` and ``seconds`` are what the attempt wrote about itself.
+
+    :param created_at: When the attempt started.
+    :param seconds: For how long its run was open.
+    """
 
     task_id: str | None
     map_index: int
@@ -34,6 +39,7 @@ class TaskRun(NamedTuple):
     created_at: str | None = None
     state: str | None = None
     reason: str | None = None
+    seconds: float | None = None
 
 
 class Outcome(NamedTuple):
@@ -90,7 +96,7 @@ def timeline(states: Iterable[TaskState], runs: Iterable[TaskRun]) -> list[dict[
     """
     Return one row per task attempt that had a run, and one per task that had none, ordered by start.
 
-    Earlier tries carry the state that their run recorded, because Airflow tells only the last.
+    Earlier tries carry the state and the time that their run recorded, because Airflow tells only the last.
     """
     by_task: dict[tuple[str | None, int], list[TaskRun]] = {}
     for task_run in runs:
@@ -108,7 +114,7 @@ def timeline(states: Iterable[TaskState], runs: Iterable[TaskRun]) -> list[dict[
                     "try_number": run.try_number if run else None,
                     "state": state.state if last else (run.state if run else None),
                     "started_at": run.created_at if run else None,
-                    "duration_seconds": state.duration if last else None,
+                    "duration_seconds": state.duration if last else (run.seconds if run else None),
                     "run": run.path if run else None,
                     "url": run.url if run else None,
                 }

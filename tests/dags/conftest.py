@@ -72,3 +72,38 @@ def run_dag(airflow_db: None) -> Callable[..., Any]:
         return dag.test(**kwargs)
 
     return run
+
+
+@pytest.fixture
+def listening(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Switch the listener on, as Airflow would find it when it starts with this configuration."""
+    from airflow.sdk.listener import get_listener_manager
+
+    from wandb_airflow_provider.plugin import WandbPlugin
+
+    monkeypatch.setenv("AIRFLOW__WANDB__AUTO_INSTRUMENT", "True")
+    WandbPlugin.on_load()
+    manager, listeners = get_listener_manager(), list(WandbPlugin.listeners)
+    for listener in listeners:
+        manager.add_listener(listener)
+    yield
+    for listener in listeners:
+        manager.pm.unregister(listener)
+
+
+@pytest.fixture
+def logged_in(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> Ledger:
+    """The tasks' own code has its login in the worker's environment."""
+    from wandb_airflow_provider import sdk
+
+    # wandb reads the environment once in a process, and a test before may have used it.
+    sdk.release()
+    for name, value in (
+        ("BASE_URL", ledger.server.url),
+        ("API_KEY", ledger.server.api_key),
+        ("ENTITY", "local"),
+        ("PROJECT", ledger.project),
+        ("CONSOLE", "off"),
+    ):
+        monkeypatch.setenv(f"WANDB_{name}", value)
+    return ledger

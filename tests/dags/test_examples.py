@@ -123,8 +123,99 @@ def test_mapped_example_keeps_each_index_apart(ledger: Ledger, run_dag: RunDag) 
     assert pushed(dag_run, "pick")["learning_rate"] == 0.5
 
 
+def test_auto_instrument_example_has_a_tree_that_its_tasks_know_nothing_of(
+    logged_in: Ledger, listening: None, run_dag: RunDag
+) -> None:
+    dag_run = run_dag(load(DAGS / "example_auto_instrument.py"))
+
+    assert dag_run.state == "success"
+    runs = list(logged_in.api().runs("local/auto-instrument", order="+created_at", lazy=False))
+    assert {run.group for run in runs} == {f"example_auto_instrument__{dag_run.run_id}"}
+    assert [(run.job_type, run.state) for run in runs] == [
+        ("prepare", "finished"),
+        *[("fit", "finished")] * 2,
+    ]
+    prepared, *fitted = sorted(runs, key=lambda run: run.config["airflow"]["map_index"])
+    assert prepared.summary["airflow/state"] == "success"
+    assert [run.config["airflow"]["map_index"] for run in fitted] == [0, 1]
+    assert [run.config["airflow"]["upstream_runs"] for run in fitted] == [["/".join(prepared.path)]] * 2
+    assert pushed(dag_run, "prepare", "wandb_run_url") == prepared.url
+
+
+def test_single_run_example_is_one_run_with_a_step_axis_for_each_task(
+    ledger: Ledger, run_dag: RunDag
+) -> None:
+    dag_run = run_dag(load(DAGS / "example_single_run.py"))
+
+    assert dag_run.state == "success"
+    (run,) = ledger.runs().values()
+    rows = list(run.scan_history())
+    assert [row["train/step"] for row in rows if "train/loss" in row] == list(range(50))
+    assert [row["evaluate/step"] for row in rows if "evaluate/error" in row] == list(range(20))
+    assert run.summary["evaluate/worst"] == pytest.approx(pushed(dag_run, "evaluate"))
+
+
+def test_reconcile_example_closes_the_pipeline_run_that_its_closing_task_could_not(
+    ledger: Ledger, run_dag: RunDag, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(self: Any, context: Any) -> None:
+        raise RuntimeError("no memory left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("wandb_airflow_provider.operators.pipeline.WandbPipelineCloseOperator.execute", fails)
+        left_open = run_dag(load(DAGS / "example_single_run.py"))
+    assert left_open.state == "success"
+    (run,) = ledger.runs().values()
+    assert run.summary["airflow/state"] == "running"
+
+    maintenance = load(DAGS / "example_reconcile.py")
+    maintenance.task_dict["reconcile"].quiet_for = 0
+    closed = pushed(run_dag(maintenance), "reconcile")
+
+    assert [entry["run"] for entry in closed] == ["/".join(run.path)]
+    (run,) = ledger.runs().values()
+    assert (run.state, run.summary["airflow/state"]) == ("finished", "success")
+    assert "its closing task is 'failed'" in run.summary["airflow/reconciled"]["source"]
+    assert run.summary["timeline"]["nrows"] == 2
+    assert run.summary["airflow/tasks/success"] == 2
+
+
+def test_child_process_example_shows_scripts_as_runs_of_their_tasks(ledger: Ledger, run_dag: RunDag) -> None:
+    dag_run = run_dag(load(DAGS / "example_child_processes.py"))
+
+    assert dag_run.state == "success"
+    runs = {run.name: run for run in ledger.api().runs("local/child-processes", lazy=False)}
+    root = runs[f"example_child_processes · {dag_run.run_id}"]
+    assert runs["train"].summary["slope"] == pytest.approx(2.0, abs=0.5)
+    # The DAG's value wins over the script's own.
+    assert (runs["train"].config["learning_rate"], runs["train"].config["steps"]) == (0.05, 50)
+    assert runs["score"].summary["distance"] == 0.5
+    for name, upstream in (("train", "prepare"), ("score", "train")):
+        provenance = runs[name].config["airflow"]
+        assert provenance["parent_run"] == "/".join(root.path)
+        assert provenance["upstream_runs"] == ["/".join(runs[upstream].path)]
+    assert pushed(dag_run, "describe").startswith(f"{root.group}/describe-")
+
+
+def test_redaction_example_sends_no_customer_and_exact_totals(
+    ledger: Ledger, run_dag: RunDag, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW_VAR_WANDB_REDACTION_SALT", "a long text that no one guesses")
+    dag_run = run_dag(load(DAGS / "example_redaction.py"))
+
+    assert dag_run.state == "success"
+    (run,) = ledger.api().runs("local/redaction", filters={"job_type": "answer"}, lazy=False)
+    params = run.config["airflow"]["params"]
+    assert params["customer"].startswith("[hmac:")
+    assert params["contact"] == "[redacted:email]"
+    assert run.summary["sampling/inference/seconds/count"] == 500
+    assert run.summary["sampling/inference/seconds/sum"] == pytest.approx(pushed(dag_run, "answer"))
+    assert "inference/prompt" not in run.summary
+    assert (run.summary["answers/rows_sent"], run.summary["answers/rows_total"]) == (50, 500)
+
+
 def test_each_example_file_is_run_by_a_test() -> None:
-    source = Path(__file__).read_text("utf-8")
+    source = "".join(path.read_text("utf-8") for path in Path(__file__).parent.glob("test_*.py"))
     ran = {path for path in EXAMPLES if f'DAGS / "{path.name}"' in source}
     assert ran == set(EXAMPLES)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -10,7 +11,9 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from tests.dags.conftest import Ledger
 from wandb_airflow_provider import wandb_pipeline
+from wandb_airflow_provider.exceptions import WandbUnavailableError
 from wandb_airflow_provider.identity import TaskIdentity
+from wandb_airflow_provider.operators.base import WandbBaseOperator
 
 
 @task.wandb
@@ -40,6 +43,31 @@ def test_a_failed_task_fails_the_pipeline_run_which_says_why(ledger: Ledger, run
     assert root.summary["airflow/reason"] == "breaks: AirflowFailException: no data"
     assert root.summary["airflow/tasks/upstream_failed"] == 1
     assert root.summary["airflow/runs"] == 2
+
+
+def test_a_try_follows_the_last_one_that_had_a_run(ledger: Ledger, run_dag: Any) -> None:
+    tries: list[int] = []
+
+    class Work(WandbBaseOperator):
+        def check(self) -> None:
+            tries.append(len(tries) + 1)
+            if tries[-1] == 2:
+                raise WandbUnavailableError("no run in this try")
+
+        def execute_in_run(self, context: Any, wandb_run: Any) -> None:
+            if tries[-1] == 1:
+                raise ValueError("once")
+
+    with DAG("retried", schedule=None) as dag, wandb_pipeline():
+        Work(task_id="work", retries=2, retry_delay=timedelta())
+
+    dag_run = run_dag(dag)
+
+    assert dag_run.state == "success"
+    runs = ledger.runs()
+    assert set(runs) == {f"retried · {dag_run.run_id}", "work", "work · try 3"}
+    assert runs["work"].config["airflow"]["retry_of"] is None
+    assert runs["work · try 3"].config["airflow"]["retry_of"] == "/".join(runs["work"].path)
 
 
 def test_a_skipped_task_leaves_the_pipeline_run_finished(ledger: Ledger, run_dag: Any) -> None:

@@ -16,7 +16,20 @@ from wandb_airflow_provider import _HOMES
 
 ROOT = Path(__file__).parents[2]
 HEAVY = ("wandb", "numpy", "pandas", "scipy", "sklearn", "torch", "plotly", "graphql")
-RUNNING = ("connection", "hooks.runs", "operators.pipeline", "promotion", "sdk", "timeline", "waiting")
+RUNNING = (
+    "connection",
+    "grouping",
+    "hooks.pipeline_run",
+    "hooks.runs",
+    "hooks.stage",
+    "operators.pipeline",
+    "promotion",
+    "reconciling",
+    "retry_chain",
+    "sdk",
+    "timeline",
+    "waiting",
+)
 
 
 def modules_after(code: str) -> set[str]:

@@ -58,6 +58,11 @@ def airflow_cluster(
         home,
         dags_folder,
         connections={"wandb_default": connection},
-        environment={"AIRFLOW__CORE__TEST_CONNECTION": "Enabled", "WANDB_X_SAVE_REQUIREMENTS": "false"},
+        environment={
+            "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
+            "AIRFLOW__WANDB__AUTO_INSTRUMENT": "True",
+            "AIRFLOW__WANDB__INCLUDE": "plain_*",
+            "WANDB_X_SAVE_REQUIREMENTS": "false",
+        },
     ) as cluster:
         yield cluster

@@ -78,7 +78,18 @@ def timed_out(endings: Endings) -> DagRun:
 
 
 @pytest.fixture(scope="module")
-def stopped(endings: Endings, timed_out: DagRun) -> Stopped:
+def left_open(endings: Endings, timed_out: DagRun) -> dict[str, DagRun]:
+    """Runs of which nothing closes a run of W&B; they pass their time beside the others."""
+    return {dag_id: endings.start(dag_id) for dag_id in ("ending_run_timeout", "ending_sigkill")}
+
+
+@pytest.fixture(scope="module")
+def marked(endings: Endings, left_open: dict[str, DagRun]) -> DagRun:
+    return endings.start("ending_run_marked_failed")
+
+
+@pytest.fixture(scope="module")
+def stopped(endings: Endings, marked: DagRun) -> Stopped:
     run = endings.start("ending_marked_failed")
 
     def some_steps() -> bool | None:
@@ -154,6 +165,54 @@ def test_a_task_over_its_time_ends_its_run_as_failed_with_everything_that_was_lo
     assert logged == list(range(len(logged)))
     assert logged
     wait_until_no_helper_is_left(timed_out)
+
+
+def test_a_dag_run_marked_failed_has_its_pipeline_run_closed_with_what_never_ran(
+    endings: Endings, marked: DagRun
+) -> None:
+    def at_work() -> bool | None:
+        found = endings.wandb_run(marked, "at_work")
+        return True if found is not None and found.summary.get("step", 0) > 5 else None
+
+    wait_for("the task to work", at_work, timeout=120)
+    path = f"/dags/{marked.dag_id}/dagRuns/{quote(marked.dag_run_id, safe='')}"
+    endings.cluster.api.request("PATCH", path, json={"state": "failed"})
+    ended = endings.cluster.wait_for_run(marked.dag_id, marked.dag_run_id)
+
+    assert endings.ended(marked, "at_work").summary["airflow/state"] == "killed"
+    root = endings.ended(marked, "pipeline")
+    assert root.summary["airflow/state"] == ended.state
+    assert root.summary["airflow/reason"].startswith("at_work: ")
+    assert (root.summary["airflow/tasks/failed"], root.summary["airflow/tasks/skipped"]) == (1, 1)
+    assert root.summary["timeline"]["nrows"] == 2
+
+
+def test_runs_that_nobody_closed_are_closed_by_the_reconciler_which_says_how_it_knew(
+    endings: Endings, left_open: dict[str, DagRun]
+) -> None:
+    for run in left_open.values():
+        endings.cluster.wait_for_run(run.dag_id, run.dag_run_id)
+    over_time, killed = left_open["ending_run_timeout"], left_open["ending_sigkill"]
+    root = endings.wandb_run(over_time, "pipeline")
+    assert root is not None
+    assert root.summary["airflow/state"] == "running"
+    # Of a task that Airflow skipped while it worked, the run ends as killed.
+    assert endings.ended(over_time, "out_of_time").summary["airflow/state"] == "killed"
+
+    maintenance = endings.start("ending_reconcile")
+    endings.cluster.wait_for_run(maintenance.dag_id, maintenance.dag_run_id)
+
+    root = endings.ended(over_time, "pipeline")
+    assert (root.state, root.summary["airflow/state"]) == ("failed", "failed")
+    assert "its closing task is 'skipped'" in root.summary["airflow/reconciled"]["source"]
+    assert root.summary["timeline"]["nrows"] == 2
+    assert root.summary["airflow/tasks/skipped"] == 2
+    assert root.config["airflow"]["dag_version"]
+    assert root.config["airflow"]["bundle"]["name"]
+    child = endings.ended(killed, "out_of_memory")
+    assert (child.state, child.summary["airflow/state"]) == ("failed", "failed")
+    assert child.summary["airflow/reconciled"]["source"] == "Airflow says that the task instance is 'failed'."
+    wait_until_no_helper_is_left(killed)
 
 
 def test_no_process_of_wandb_outlives_its_task(endings: Endings) -> None:

@@ -95,6 +95,12 @@ class Supervisor:
 
     xcoms: dict[tuple[str, str, int], Any] = field(default_factory=dict)
     sent: list[Any] = field(default_factory=list)
+    answers: dict[str, Callable[[Any], Any]] = field(default_factory=dict)
+    """Answers to further kinds of message, by the name of the kind."""
+    task_store: dict[tuple[str, str], Any] = field(default_factory=dict)
+    """The task state store, by task and key."""
+    task_id: str = ""
+    """The task that runs now."""
 
     def send(self, msg: Any) -> Any:
         from airflow.sdk.execution_time import comms
@@ -109,6 +115,12 @@ class Supervisor:
         elif isinstance(msg, comms.GetXComSequenceSlice):
             held = [v for (task, key, _), v in self.xcoms.items() if (task, key) == (msg.task_id, msg.key)]
             return comms.XComSequenceSliceResult(root=held)
+        elif isinstance(msg, comms.SetTaskStateStore):
+            self.task_store[(self.task_id, msg.key)] = msg.value
+        elif isinstance(msg, comms.GetTaskStateStore) and (self.task_id, msg.key) in self.task_store:
+            return comms.TaskStateStoreResult(value=self.task_store[(self.task_id, msg.key)])
+        elif type(msg).__name__ in self.answers:
+            return self.answers[type(msg).__name__](msg)
         return None
 
     def of(self, kind: str) -> list[Any]:
@@ -200,8 +212,12 @@ def run_task(supervisor: Supervisor, tmp_path: Path) -> Callable[..., Finished]:
             is_mapped=False,
             _ti_context_from_server=received,
         )
-        for task_id, key, _ in [spot for spot in supervisor.xcoms if spot[0] == operator.task_id]:
+        # Airflow clears what a task pushed before a new try, and keeps it when the task goes on after a deferral.
+        for task_id, key, _ in [
+            spot for spot in supervisor.xcoms if spot[0] == operator.task_id and not resume
+        ]:
             del supervisor.xcoms[(task_id, key, -1)]
+        supervisor.task_id = operator.task_id
         context = ti.get_template_context()
         state, _, error = task_runner.run(ti, context, structlog.get_logger("task"))
         return Finished(state.value, error, supervisor, operator.task_id)

@@ -10,6 +10,7 @@ from airflow.sdk import Connection
 
 from wandb_airflow_provider.connection import EXTRA_FIELDS, WandbConnection
 from wandb_airflow_provider.exceptions import WandbConfigurationError
+from wandb_airflow_provider.redaction import RedactionPolicy
 
 KEY = "0123456789abcdef0123456789abcdef01234567"
 
@@ -32,6 +33,7 @@ def test_every_field_of_the_extra_is_read() -> None:
         "organization": "acme",
         "timeout": "7.5",
         "allow_project_creation": False,
+        "redaction": '{"deny": ["ssn"]}',
     }
     assert set(extra) == set(EXTRA_FIELDS)
     assert parse(extra=extra) == WandbConnection(
@@ -42,7 +44,13 @@ def test_every_field_of_the_extra_is_read() -> None:
         organization="acme",
         timeout=7.5,
         allow_project_creation=False,
+        redaction=RedactionPolicy(deny=("ssn",)),
     )
+
+
+def test_a_policy_that_cannot_be_understood_is_refused_with_the_connection_s_name() -> None:
+    with pytest.raises(WandbConfigurationError, match=r"'acme'.*unknown fields \['denied'\]"):
+        parse(extra={"redaction": {"denied": ["ssn"]}})
 
 
 def test_fields_left_empty_in_the_form_are_as_good_as_absent() -> None:

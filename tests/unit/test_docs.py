@@ -19,6 +19,7 @@ from airflow.sdk import BaseSensorOperator, Connection
 
 import wandb_airflow_provider
 from wandb_airflow_provider import (
+    WandbReconcileOperator,
     WandbRegistryAliasSensor,
     WandbRegistryAliasTrigger,
     wandb_alias_asset,
@@ -154,6 +155,13 @@ def test_pipeline_defaults_are_those_of_the_code() -> None:
     assert {name: row[0] for name, row in rows.items()} == {
         name: str(value) for name, value in defaults(wandb_pipeline).items()
     }
+
+
+def test_reconciler_defaults_are_those_of_the_code() -> None:
+    text = (DOCS / "pipeline.md").read_text("utf-8").split("## Runs that nobody closed")[1]
+    code = defaults(WandbReconcileOperator.__init__)
+    for name in ("quiet_for", "created_within", "close_unknown", "dry_run"):
+        assert f"| `{name}` | `{code[name]}` |" in text
 
 
 def test_sensor_defaults_are_those_of_the_code() -> None:

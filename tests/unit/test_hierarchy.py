@@ -14,6 +14,7 @@ from wandb_airflow_provider.exceptions import WandbConfigurationError
 from wandb_airflow_provider.hierarchy import (
     Upstream,
     find_pipeline,
+    nearest_runs,
     opens_run,
     runs_from_xcom,
     upstream_run_tasks,
@@ -128,3 +129,20 @@ def test_a_triggered_dag_learns_where_it_comes_from_beside_the_author_s_conf() -
     assert trigger.conf["rows"] == 3
     assert set(trigger.conf[TRIGGERED_BY]) == {"dag_id", "dag_run_id", "task_id", "run"}
     assert conf == {"rows": 3}
+
+
+def test_nearest_runs_are_asked_for_task_by_task_up_to_a_bound() -> None:
+    with DAG("wide", schedule=None):
+        last = EmptyOperator(task_id="last")
+        middle = EmptyOperator(task_id="middle")
+        [EmptyOperator(task_id=f"far_{number:02}") for number in range(60)] >> middle >> last
+    asked: list[str] = []
+    ref = RunRef("e", "p", "r")
+
+    def runs_of(upstream: Upstream) -> list[RunRef]:
+        asked.append(upstream.task_id)
+        return [ref] if upstream.task_id == "far_03" else []
+
+    assert nearest_runs(last, runs_of) == [ref]
+    assert asked[:3] == ["middle", "far_00", "far_01"]
+    assert len(asked) == 50

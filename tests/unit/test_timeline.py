@@ -54,7 +54,7 @@ def test_the_timeline_has_a_row_per_try_and_one_for_a_task_without_a_run() -> No
     states = [TaskState("wait", -1, "success", 2.0), TRAIN, PREPARE]
     runs = [
         TaskRun("train", -1, 2, "e/p/t2", "u2", "2026-03-01T00:00:09Z", "success"),
-        TaskRun("train", -1, 1, "e/p/t1", "u1", "2026-03-01T00:00:05Z", "failed"),
+        TaskRun("train", -1, 1, "e/p/t1", "u1", "2026-03-01T00:00:05Z", "failed", seconds=2.5),
         TaskRun("prepare", -1, 1, "e/p/p1", "u0", "2026-03-01T00:00:01Z", "success"),
         TaskRun(None, -1, 1, "e/p/by-hand"),
     ]
@@ -65,7 +65,7 @@ def test_the_timeline_has_a_row_per_try_and_one_for_a_task_without_a_run() -> No
         ("train", 2, "success"),
         ("wait", None, "success"),
     ]
-    assert [row["duration_seconds"] for row in rows] == [1.5, None, 4.0, 2.0]
+    assert [row["duration_seconds"] for row in rows] == [1.5, 2.5, 4.0, 2.0]
     assert rows[1]["run"] == "e/p/t1"
     assert len({tuple(row) for row in rows}) == 1
 

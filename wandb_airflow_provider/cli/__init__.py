@@ -13,6 +13,7 @@ usage: wandb-airflow COMMAND [options]
 commands:
   demo       run the weekly retraining workflow on a local Airflow and a local W&B
   devserver  start a local W&B-compatible server for development and tests
+  sync       upload the runs that wait in a spool since W&B was unavailable
 
 'wandb-airflow COMMAND --help' describes the options of a command.
 """
@@ -65,4 +66,10 @@ def _devserver(argv: list[str]) -> int:
     return devserver(argv)
 
 
-_COMMANDS: dict[str, Callable[[list[str]], int]] = {"demo": _demo, "devserver": _devserver}
+def _sync(argv: list[str]) -> int:
+    from wandb_airflow_provider.cli.sync import main as sync
+
+    return sync(argv)
+
+
+_COMMANDS: dict[str, Callable[[list[str]], int]] = {"demo": _demo, "devserver": _devserver, "sync": _sync}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from wandb_airflow_provider.artifacts import (
     MAX_METADATA_KEYS,
+    PENDING_VERSION,
     ArtifactRef,
     split_artifact_path,
     validate_alias,
@@ -54,17 +55,21 @@ def log_artifact(
     :param aliases: Beside ``latest``, which W&B moves by itself.
     :param metadata: At most 100 keys.
     :param timeout: Longest wait for the upload in seconds; None waits until it is done.
-    :return: The committed version with its digest.
+    :return: The committed version with its digest. In a run that is offline, or not recorded, because W&B was
+        unavailable: a reference with the version ``pending``, which no other task accepts.
     :raises WandbConfigurationError: a name, type or alias that W&B refuses, a path or reference that does not
         exist, metadata that is no JSON, or nothing to log. Nothing has been sent.
     """
     from wandb_airflow_provider import sdk
+    from wandb_airflow_provider.privacy import PrivacyGate
 
     aliases = list(aliases)
     found, uris = check_artifact(
         name, type=type, paths=paths, references=references, aliases=aliases, metadata=metadata
     )
-    artifact = _with_metadata(name, type, description, metadata or {})
+    privacy = PrivacyGate()
+    about = None if description is None else privacy.text(description)
+    artifact = _with_metadata(name, type, about, privacy.mapping("metadata", metadata or {}))
     for path in found:
         if path.is_dir():
             artifact.add_dir(str(path))
@@ -78,6 +83,8 @@ def log_artifact(
         )
     with sdk.translate_run_errors(f"log the artifact {name!r}", wandb_run):
         logged = wandb_run.log_artifact(artifact, aliases=aliases or None)
+        if wandb_run.offline or wandb_run.disabled:
+            return _pending(wandb_run, artifact)
         logged.wait(timeout=None if timeout is None else round(timeout))
         return artifact_ref(logged, source_run=f"{wandb_run.entity}/{wandb_run.project}/{wandb_run.id}")
 
@@ -150,6 +157,21 @@ def download_artifact(
                 "they are not the same content."
             )
         return Path(used.download(root=str(folder), path_prefix=part))
+
+
+def _pending(wandb_run: wandb.Run, artifact: wandb.Artifact) -> ArtifactRef:
+    """Return the reference of an artifact that has no version yet: W&B gives it one when the run is synced."""
+    path = f"{wandb_run.entity}/{wandb_run.project}/{wandb_run.id}"
+    return ArtifactRef(
+        entity=str(wandb_run.entity),
+        project=str(wandb_run.project),
+        name=artifact.name.partition(":")[0],
+        version=PENDING_VERSION,
+        digest=artifact.digest,
+        type=artifact.type,
+        size_bytes=artifact.size,
+        source_run=path if wandb_run.offline else None,
+    )
 
 
 def as_ref(value: ArtifactRef | Mapping[str, Any]) -> ArtifactRef:

@@ -21,6 +21,7 @@ from wandb_airflow_provider.exceptions import (
     WandbConfigurationError,
     WandbError,
     WandbNotFoundError,
+    WandbUnavailableError,
 )
 from wandb_airflow_provider.identity import RunRef
 from wandb_airflow_provider.registry import PROJECT_PREFIX
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
     from wandb_airflow_provider.connection import WandbConnection
     from wandb_airflow_provider.hooks.run_record import RunRecord
     from wandb_airflow_provider.hooks.runs import RunSession
+    from wandb_airflow_provider.outage import OnUnavailable
+    from wandb_airflow_provider.privacy import PrivacyGate
+    from wandb_airflow_provider.redaction import RedactionPolicy
     from wandb_airflow_provider.sdk import RunSpec
 
 __all__ = ["WandbHook"]
@@ -46,6 +50,7 @@ class WandbHook(BaseHook):
     :param wandb_conn_id: Airflow connection id.
     :param entity: Team or user; overrides the connection's.
     :param project: Overrides the connection's.
+    :param redaction: What may be sent, in addition to what the connection's policy says.
     """
 
     conn_name_attr = "wandb_conn_id"
@@ -54,12 +59,18 @@ class WandbHook(BaseHook):
     hook_name = "Weights & Biases"
 
     def __init__(
-        self, wandb_conn_id: str = DEFAULT_CONN_ID, *, entity: str | None = None, project: str | None = None
+        self,
+        wandb_conn_id: str = DEFAULT_CONN_ID,
+        *,
+        entity: str | None = None,
+        project: str | None = None,
+        redaction: RedactionPolicy | None = None,
     ) -> None:
         super().__init__()
         self.wandb_conn_id = wandb_conn_id
         self._entity = entity
         self._project = project
+        self._redaction = redaction
 
     @cached_property
     def connection(self) -> WandbConnection:
@@ -80,6 +91,17 @@ class WandbHook(BaseHook):
                 f"API key as password, or set AIRFLOW_CONN_{self.wandb_conn_id.upper()}."
             ) from error
         return WandbConnection.from_airflow(conn)
+
+    @cached_property
+    def privacy(self) -> PrivacyGate:
+        """
+        The gate through which goes all that is sent, as strict as the policies of connection and DAG.
+
+        :raises WandbConfigurationError: the salt that a policy names does not exist.
+        """
+        from wandb_airflow_provider.hooks.privacy_gate import open_gate
+
+        return open_gate(self.connection.redaction, self._redaction)
 
     def get_conn(self) -> wandb.Api:
         """Return W&B's public API client, cached per process and credentials."""
@@ -124,11 +146,33 @@ class WandbHook(BaseHook):
 
         :raises WandbNotFoundError: the project does not exist and the connection forbids to create it.
         """
+        from wandb_airflow_provider.hooks.privacy_gate import redacted_spec
         from wandb_airflow_provider.hooks.runs import RunSession
 
         if not self.connection.allow_project_creation:
-            self._require_project(spec.entity or self.entity, spec.project or self.project)
-        return RunSession(self.connection, spec)
+            try:
+                self.require_project(spec.entity or self.entity, spec.project or self.project)
+            except WandbUnavailableError:
+                # Opening the run meets the same outage, and knows what to do about it.
+                if spec.on_unavailable == "fail":
+                    raise
+        return RunSession(self.connection, redacted_spec(self.privacy, spec), self.privacy)
+
+    def check_outage_policy(self, owner: str, on_unavailable: OnUnavailable, spool: str | None) -> None:
+        """
+        Refuse, also while W&B is there, a policy that could not be followed once it is away.
+
+        :param owner: Whose policy it is, as the message shall name it.
+        :raises WandbConfigurationError: an unknown policy, no spool, or an entity that only W&B could tell.
+        """
+        from wandb_airflow_provider.outage import check_outage_policy
+
+        check_outage_policy(owner, on_unavailable, spool)
+        if on_unavailable != "fail" and not (self._entity or self.connection.entity):
+            raise WandbConfigurationError(
+                f"{owner}: on_unavailable={on_unavailable!r} needs an entity that is known without W&B. Set it on "
+                f"{self.connection}, or pass entity=... ."
+            )
 
     def get_run(self, ref: RunRef) -> RunRecord:
         """
@@ -147,6 +191,8 @@ class WandbHook(BaseHook):
 
         :param filters: For example ``{"group": "weekly__2026-01-01"}``.
         """
+        if isinstance(filters.get("group"), str):
+            filters = {**filters, "group": self.privacy.distinct(filters["group"])}
         with self.translate_errors(f"list the W&B runs of {entity}/{project}"):
             api = self.get_conn()
             api.flush()  # type: ignore[no-untyped-call]
@@ -189,8 +235,9 @@ class WandbHook(BaseHook):
     def update_artifact_metadata(self, path: str | ArtifactRef, changes: Mapping[str, Any]) -> None:
         """Merge ``changes`` into the metadata of an artifact version; keys that it does not name are kept."""
         artifact = self._artifact(path)
+        sent = self.privacy.mapping("metadata", changes)
         with self.translate_errors(f"update the metadata of {path}"):
-            artifact.metadata = {**artifact.metadata, **changes}
+            artifact.metadata = {**artifact.metadata, **sent}
             artifact.save()
 
     def registry_project(self, registry: str) -> str:
@@ -228,6 +275,8 @@ class WandbHook(BaseHook):
         """
         for alias in aliases:
             validate_alias(alias)
+            self.privacy.require_clean("The alias", alias)
+        self.privacy.require_clean("The collection", collection)
         target = f"{self.registry_project(registry)}/{validate_artifact_name(collection)}"
         artifact = self._artifact(source)
         with self.translate_errors(f"link {source} into {target!r}"):
@@ -285,7 +334,12 @@ class WandbHook(BaseHook):
             producer = artifact.logged_by()
         return artifact_ref(artifact, source_run="/".join(producer.path) if producer is not None else None)
 
-    def _require_project(self, entity: str, project: str) -> None:
+    def require_project(self, entity: str, project: str) -> None:
+        """
+        Refuse a project that does not exist.
+
+        :raises WandbNotFoundError: it does not, and this connection may not create it.
+        """
         with self.translate_errors(f"find the project {entity}/{project}"):
             names = {found.name for found in self.get_conn().projects(entity)}
         if project not in names:

@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
-from wandb_airflow_provider.hooks.runs import EXIT_FAILURE, EXIT_SUCCESS, REASON_KEY, STATE_KEY
+from wandb_airflow_provider.hierarchy import ROOT_JOB_TYPE
+from wandb_airflow_provider.hooks.pipeline_run import known_attempts, task_states, write_end
 from wandb_airflow_provider.hooks.wandb import WandbHook
-from wandb_airflow_provider.identity import RUN_KEY, RUN_URL_KEY, RunRef, TaskIdentity, clean_tags
+from wandb_airflow_provider.identity import RUN_KEY, RUN_URL_KEY, TaskIdentity, clean_tags
 from wandb_airflow_provider.links.run import WandbRunLink
 from wandb_airflow_provider.provenance import map_index, task_provenance
 from wandb_airflow_provider.sdk import RunSpec
-from wandb_airflow_provider.timeline import Outcome, TaskRun, TaskState, dag_run_outcome, timeline
+from wandb_airflow_provider.timeline import dag_run_outcome
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from wandb_airflow_provider.hierarchy import PipelineSettings
-    from wandb_airflow_provider.hooks.run_record import RunRecord
     from wandb_airflow_provider.hooks.runs import RunSession
 
 __all__ = ["WandbPipelineCloseOperator", "WandbPipelineOpenOperator"]
-
-ROOT_JOB_TYPE = "pipeline"
 
 
 class _PipelineOperator(BaseOperator):
@@ -42,7 +41,12 @@ class _PipelineOperator(BaseOperator):
     def hook(self) -> WandbHook:
         """The hook for the pipeline's connection. Constructing it reads nothing."""
         settings = self.wandb_pipeline_settings
-        return WandbHook(settings.wandb_conn_id, entity=settings.entity, project=settings.project)
+        return WandbHook(
+            settings.wandb_conn_id,
+            entity=settings.entity,
+            project=settings.project,
+            redaction=settings.redaction,
+        )
 
     def on_kill(self) -> None:
         """Finish the run as killed before Airflow ends the process."""
@@ -51,23 +55,31 @@ class _PipelineOperator(BaseOperator):
 
     def _spec(self, context: Context, hook: WandbHook) -> RunSpec:
         settings, identity = self.wandb_pipeline_settings, _identity(context)
+        hook.check_outage_policy("wandb_pipeline(...)", settings.on_unavailable, settings.spool)
         provenance = {**task_provenance(context), "task_id": None, "parent_run": None, "upstream_runs": []}
         provenance["parent_run"] = next((s["run"] for s in provenance["triggered_by"] if s["run"]), None)
         return RunSpec(
             wandb_run_id=identity.root_wandb_run_id(),
-            name=f"{identity.dag_id} · {identity.dag_run_id}",
+            name=identity.root_name,
             group=identity.group,
             job_type=ROOT_JOB_TYPE,
             entity=hook.entity,
             project=hook.project,
             tags=clean_tags([identity.dag_id, *settings.tags]),
             config={**settings.config, "airflow": provenance},
+            shared=settings.shared,
+            on_unavailable=settings.on_unavailable,
+            spool=settings.spool,
         )
 
     @staticmethod
-    def _announce(context: Context, ref: RunRef) -> None:
+    def _announce(context: Context, session: RunSession) -> None:
+        if not session.is_recorded:
+            return
+        ref = session.ref
         context["ti"].xcom_push(key=RUN_KEY, value=ref.to_json())
-        context["ti"].xcom_push(key=RUN_URL_KEY, value=ref.url)
+        if ref.url is not None:
+            context["ti"].xcom_push(key=RUN_URL_KEY, value=ref.url)
 
 
 class WandbPipelineOpenOperator(_PipelineOperator):
@@ -81,10 +93,16 @@ class WandbPipelineOpenOperator(_PipelineOperator):
 
     def execute(self, context: Context) -> None:
         """Create the run, or continue the one of the same DAG run after a clear."""
+        if self.wandb_pipeline_settings.shared:
+            self.log.warning(
+                "The tasks of DAG %r share one W&B run and may write to it at the same time (shared=True). W&B calls "
+                "its shared mode experimental; what concurrent tasks write to the config can be lost.",
+                self.dag_id,
+            )
         hook = self.hook
         with hook.open_run(self._spec(context, hook)) as session:
             self._session = session
-            self._announce(context, session.ref)
+            self._announce(context, session)
             session.state_on_success = "running"
 
 
@@ -99,32 +117,19 @@ class WandbPipelineCloseOperator(_PipelineOperator):
         """Read the tasks' states from Airflow and their runs from W&B, and finish the pipeline run."""
         hook, ti = self.hook, context["ti"]
         spec = self._spec(context, hook)
-        states = [
-            TaskState(row["task_id"], row["map_index"], row["state"], row["duration"])
-            for row in ti.get_task_breadcrumbs(ti.dag_id, ti.run_id)  # type: ignore[attr-defined]
-            if row["task_id"] != self.wandb_pipeline_settings.open_task_id
-        ]
-        runs = [
-            _task_run(record)
-            for record in hook.list_runs(str(spec.entity), str(spec.project), {"group": spec.group})
-            if record.ref.wandb_run_id != spec.wandb_run_id
-        ]
+        states = task_states(
+            list(ti.get_task_breadcrumbs(ti.dag_id, ti.run_id)),  # type: ignore[attr-defined]
+            without=self.wandb_pipeline_settings.open_task_id,
+        )
+        runs = known_attempts(hook, spec, ti, states)
         outcome = dag_run_outcome(_leaves(context["dag"], self.task_id), states, runs)
-        with hook.open_run(spec) as session:
+        # The tags that the run has got from its tasks stay as they are.
+        with hook.open_run(spec._replace(tags=())) as session:
             self._session = session
-            self._announce(context, session.ref)
-            self._write(session, outcome, timeline(states, runs))
-            session.close(
-                EXIT_FAILURE if outcome.failed else EXIT_SUCCESS,
-                "failed" if outcome.failed else "success",
-                reason=outcome.reason,
-            )
+            self._announce(context, session)
+            session.run.summary.update(_wall_time(context))
+            write_end(session, outcome, states, runs)
         return outcome.to_json()
-
-    @staticmethod
-    def _write(session: RunSession, outcome: Outcome, rows: Sequence[Mapping[str, Any]]) -> None:
-        session.log_table("timeline", rows)
-        session.run.summary.update(outcome.totals())
 
 
 def _identity(context: Context) -> TaskIdentity:
@@ -143,15 +148,7 @@ def _leaves(dag: Any, closing_task_id: str) -> frozenset[str]:
     return frozenset(task.task_id for task in dag.tasks if decides(task) and task.task_id != closing_task_id)
 
 
-def _task_run(record: RunRecord) -> TaskRun:
-    provenance = record.config.get("airflow") or {}
-    return TaskRun(
-        task_id=provenance.get("task_id"),
-        map_index=int(provenance.get("map_index", -1)),
-        try_number=int(provenance.get("try_number", 1)),
-        path=record.ref.path,
-        url=record.ref.url,
-        created_at=record.created_at,
-        state=record.summary.get(STATE_KEY),
-        reason=record.summary.get(REASON_KEY),
-    )
+def _wall_time(context: Context) -> dict[str, float]:
+    """Return the seconds from the start of the DAG run until now, as a summary key."""
+    started = context["dag_run"].start_date
+    return {} if started is None else {"airflow/wall_seconds": (datetime.now(UTC) - started).total_seconds()}

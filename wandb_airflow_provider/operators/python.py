@@ -32,6 +32,8 @@ class WandbPythonOperator(WandbBaseOperator):
     :param op_kwargs: Keyword arguments. (templated)
     """
 
+    # Logs at the speed of the user's training; guarded when a redaction policy asks for it.
+    runs_user_code: ClassVar[bool] = True
     template_fields: Sequence[str] = (*WandbBaseOperator.template_fields, "op_args", "op_kwargs")
     template_fields_renderers: ClassVar[dict[str, str]] = {
         **WandbBaseOperator.template_fields_renderers,

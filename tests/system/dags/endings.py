@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from datetime import timedelta
 from typing import Any
 
 from airflow.sdk import DAG, task
 
-from wandb_airflow_provider import wandb_pipeline
+from wandb_airflow_provider import WandbReconcileOperator, wandb_pipeline
 
 
 @task.wandb
@@ -23,6 +25,24 @@ with DAG("ending_marked_failed", schedule=None), wandb_pipeline():
 
 with DAG("ending_timeout", schedule=None), wandb_pipeline():
     work_for_long.override(task_id="too_slow", execution_timeout=timedelta(seconds=20))()
+
+with DAG("ending_run_timeout", schedule=None, dagrun_timeout=timedelta(seconds=25)), wandb_pipeline():
+    work_for_long.override(task_id="out_of_time")() >> work_for_long.override(task_id="never")()
+
+with DAG("ending_run_marked_failed", schedule=None), wandb_pipeline():
+    work_for_long.override(task_id="at_work")() >> work_for_long.override(task_id="not_begun")()
+
+with DAG("ending_sigkill", schedule=None), wandb_pipeline():
+
+    @task.wandb
+    def out_of_memory(wandb_run: Any) -> None:
+        wandb_run.log({"step": 0})
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    out_of_memory()
+
+with DAG("ending_reconcile", schedule=None):
+    WandbReconcileOperator(task_id="reconcile", quiet_for=0)
 
 with DAG("ending_well", schedule=None), wandb_pipeline():
 
