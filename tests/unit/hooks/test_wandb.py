@@ -176,7 +176,7 @@ def test_the_id_of_a_deleted_run_is_explained_with_the_way_out(
     hook.get_conn().run(ref.path).delete()
     with (
         pytest.raises(
-            WandbRunDeletedError, match="never allows the id of a deleted run again. With wandb_ret"
+            WandbRunDeletedError, match=r"never allows the id of a deleted run again. With wandb_ret"
         ),
         hook.open_run(spec(wandb_run_id=ref.wandb_run_id, entity=ref.entity, project=ref.project)),
     ):
