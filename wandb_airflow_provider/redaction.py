@@ -60,7 +60,7 @@ _FIELDS = (
     "media",
     "machine",
 )
-_NAME = re.compile(r"[a-z][a-z0-9_]{0,30}\Z")
+_NAME = r"[a-z][a-z0-9_]{0,30}\Z"
 _KEEP_OR_DROP = ("keep", "drop")
 
 
@@ -229,7 +229,7 @@ def _value_pattern(item: Any) -> ValuePattern:
     if isinstance(item, Mapping) and set(item) <= {"name", "regex", "hash"}:
         name, hashed = item.get("name"), item.get("hash", False)
         regex = item.get("regex", KNOWN_VALUES.get(str(name)))
-        if isinstance(regex, str) and isinstance(hashed, bool) and _NAME.match(str(name)):
+        if isinstance(regex, str) and isinstance(hashed, bool) and re.match(_NAME, str(name)):
             try:
                 empty = re.compile(regex).match("")
             except re.error as error:

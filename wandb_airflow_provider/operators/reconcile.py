@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import BaseOperator
 
 from wandb_airflow_provider.connection_form import DEFAULT_CONN_ID
-from wandb_airflow_provider.hierarchy import CLOSE_TASK_ID, OPEN_TASK_ID, ROOT_JOB_TYPE
 from wandb_airflow_provider.hooks.wandb import WandbHook
 
 if TYPE_CHECKING:
@@ -131,6 +130,7 @@ class WandbReconcileOperator(BaseOperator):
         ]
 
     def _ended(self, record: RunRecord, provenance: Mapping[str, Any], airflow: _Airflow) -> Ending | None:
+        from wandb_airflow_provider.hierarchy import CLOSE_TASK_ID
         from wandb_airflow_provider.reconciling import attempt_ending, pipeline_ending
 
         says = airflow.says(provenance["dag_id"], provenance["dag_run_id"])
@@ -233,6 +233,7 @@ class _Airflow:
         return self._said[key]
 
     def final_states(self, dag_id: str, dag_run_id: str) -> list[TaskState]:
+        from wandb_airflow_provider.hierarchy import CLOSE_TASK_ID, OPEN_TASK_ID
         from wandb_airflow_provider.hooks.pipeline_run import task_states
 
         rows = [
@@ -244,6 +245,8 @@ class _Airflow:
 
 
 def _is_root(record: RunRecord) -> bool:
+    from wandb_airflow_provider.hierarchy import ROOT_JOB_TYPE
+
     return record.job_type == ROOT_JOB_TYPE and record.config["airflow"].get("task_id") is None
 
 
