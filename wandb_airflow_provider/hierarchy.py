@@ -111,7 +111,8 @@ def nearest_runs(task: Any, runs_of: Callable[[Upstream], list[RunRef]]) -> list
     """
     Return the runs of the nearest upstream tasks that have any, looking through those that have none.
 
-    For tasks whose operators do not tell whether they open a run, so that each is asked for.
+    For tasks whose operators do not tell whether they open a run, so that each is asked for. One whose operator
+    does tell is not looked through where it was skipped, as in :func:`upstream_run_tasks`.
 
     :param runs_of: Returns the runs of one task; a request, so at most 50 tasks are asked, the nearest first.
     """
@@ -131,7 +132,7 @@ def nearest_runs(task: Any, runs_of: Callable[[Upstream], list[RunRef]]) -> list
             else runs_of(Upstream(candidate.task_id, _share_a_mapped_group(task, candidate)))
         )
         found.extend(runs)
-        if not runs:
+        if not runs and not opens_run(candidate) and not starts_run(candidate):
             waiting.extend(sorted(candidate.upstream_list, key=lambda upstream: str(upstream.task_id)))
     return found
 

@@ -146,3 +146,16 @@ def test_nearest_runs_are_asked_for_task_by_task_up_to_a_bound() -> None:
     assert nearest_runs(last, runs_of) == [ref]
     assert asked[:3] == ["middle", "far_00", "far_01"]
     assert len(asked) == 50
+
+
+def test_a_skipped_task_that_would_have_opened_a_run_is_not_looked_through() -> None:
+    with DAG("branches", schedule=None) as dag:
+        start, taken, skipped, join = (
+            work.override(task_id=name)() for name in ("start", "taken", "skipped", "join")
+        )
+        start >> EmptyOperator(task_id="branch") >> [taken, skipped] >> join
+    runs = {"start": [RunRef("e", "p", "start")], "taken": [RunRef("e", "p", "taken")]}
+
+    found = nearest_runs(dag.task_dict["join"], lambda upstream: runs.get(upstream.task_id, []))
+
+    assert found == runs["taken"]
