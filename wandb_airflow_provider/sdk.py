@@ -13,15 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import psutil
 
-from wandb_airflow_provider.exceptions import (
-    WandbAuthenticationError,
-    WandbError,
-    WandbNotFoundError,
-    WandbPermanentError,
-    WandbPermissionError,
-    WandbRunDeletedError,
-    WandbUnavailableError,
-)
+from wandb_airflow_provider.exceptions import WandbError
+from wandb_airflow_provider.sdk_errors import translated
 
 if TYPE_CHECKING:
     import wandb
@@ -331,55 +324,5 @@ def translate_errors(action: str, connection: object) -> Iterator[None]:
     except WandbError:
         raise
     except (wandb.Error, ValueError, TimeoutError, ConnectionError) as error:
-        raise _translated(error, action, connection) from error
-
-
-def _translated(error: Exception, action: str, connection: object) -> WandbError:
-    cause = getattr(error, "exc", None) or error
-    wrong_key = _is_authentication_error(error)
-    if wrong_key and error.__context__ is not None:
-        # The client calls any failure of its first request a wrong key, an outage too; the request's own error tells.
-        cause = error.__context__
-        wrong_key = _http_status(cause) in (401, 403)
-    status = _http_status(cause)
-    message = f"Could not {action} through {connection}: {_first_line(error)}"
-    text = str(error).lower()
-    if "previously created and deleted" in text or (
-        "deleted" in text and "run" in text and status in (None, 400, 409)
-    ):
-        return WandbRunDeletedError(
-            f"{message}. W&B never allows the id of a deleted run again. With wandb_retries='new' clearing the task "
-            "gives it a new id; with 'resume' change that first. The run of a whole pipeline needs a new DAG run."
-        )
-    if status == 401 or wrong_key or "not logged in" in text or "invalid api key" in text:
-        return WandbAuthenticationError(
-            f"{message}. Check that the connection's password is a valid W&B API key."
-        )
-    if status == 403 or "permission denied" in text:
-        return WandbPermissionError(
-            f"{message}. The key is valid, and may not do this; check its role and team."
-        )
-    if status == 404 or "not found" in text or "could not find" in text:
-        return WandbNotFoundError(f"{message}. Check the entity, the project and that this key can read it.")
-    if status is None and isinstance(cause, ValueError):
-        return WandbPermanentError(f"{message}.")
-    if status is not None and 400 <= status < 500 and status not in (408, 409, 429):
-        return WandbPermanentError(f"{message}.")
-    return WandbUnavailableError(f"{message}. A retry can help.")
-
-
-def _http_status(cause: BaseException) -> int | None:
-    response = getattr(cause, "response", None)
-    status = getattr(response, "http_status", None) or getattr(response, "status_code", None)
-    return int(status) if status else None
-
-
-def _is_authentication_error(error: Exception) -> bool:
-    import wandb
-
-    return isinstance(error, wandb.errors.AuthenticationError)
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return (lines[0] if lines else type(error).__name__).rstrip(".")
+        wrong_key = isinstance(error, wandb.errors.AuthenticationError)
+        raise translated(error, action, connection, wrong_key=wrong_key) from error

@@ -110,13 +110,18 @@ class WandbHook(BaseHook):
         return sdk.client(self.connection)
 
     @property
+    def given_entity(self) -> str | None:
+        """The entity that the argument or the connection names; known without W&B."""
+        return self._entity or self.connection.entity
+
+    @property
     def entity(self) -> str:
         """
         Entity for reads and writes: the argument, the connection's, or the default entity of the key.
 
         :raises WandbConfigurationError: none of the three exists.
         """
-        entity = self._entity or self.connection.entity
+        entity = self.given_entity
         if entity is None:
             with self.translate_errors("read the default entity"):
                 entity = self.get_conn().default_entity
@@ -168,7 +173,7 @@ class WandbHook(BaseHook):
         from wandb_airflow_provider.outage import check_outage_policy
 
         check_outage_policy(owner, on_unavailable, spool)
-        if on_unavailable != "fail" and not (self._entity or self.connection.entity):
+        if on_unavailable != "fail" and not self.given_entity:
             raise WandbConfigurationError(
                 f"{owner}: on_unavailable={on_unavailable!r} needs an entity that is known without W&B. Set it on "
                 f"{self.connection}, or pass entity=... ."
@@ -291,27 +296,16 @@ class WandbHook(BaseHook):
 
     def test_connection(self) -> tuple[bool, str]:
         """Say whose key it is, which teams it may write to, or what is wrong, in one sentence."""
+        from wandb_airflow_provider.hooks.account import describe_account
         from wandb_airflow_provider.hooks.runs import release_when_idle
 
         try:
-            with self.translate_errors("read the account"):
-                viewer = self.get_conn().viewer
-                name, teams = viewer.username or viewer.name, list(viewer.teams or [])
-            entity = self._entity or self.connection.entity
-            if entity and entity not in (name, *teams):
-                return (
-                    False,
-                    f"The key belongs to {name!r}, who is not a member of {entity!r}; only of {teams}.",
-                )
-            where = (
-                f"runs go to {entity!r}" if entity else f"runs go to the key's default entity {self.entity!r}"
-            )
+            return describe_account(self)
         except WandbError as error:
             return False, str(error)
         finally:
             # Airflow calls this in its API server too, which must not keep a helper process of wandb.
             release_when_idle()
-        return True, f"The key belongs to {name!r} with the teams {teams}; {where}."
 
     def _artifact(self, path: str | ArtifactRef) -> wandb.Artifact:
         name = path.path if isinstance(path, ArtifactRef) else self._full_path(path)

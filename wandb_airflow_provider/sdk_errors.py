@@ -1,0 +1,66 @@
+"""What an error of wandb means: absent, refused, or not to be reached. Pure: reads the error, imports no wandb."""
+
+from __future__ import annotations
+
+from wandb_airflow_provider.exceptions import (
+    WandbAuthenticationError,
+    WandbError,
+    WandbNotFoundError,
+    WandbPermanentError,
+    WandbPermissionError,
+    WandbRunDeletedError,
+    WandbUnavailableError,
+)
+
+__all__ = ["translated"]
+
+
+def translated(error: Exception, action: str, connection: object, *, wrong_key: bool) -> WandbError:
+    """
+    Return the error of this package for one that wandb raised.
+
+    :param action: What was tried, in words that complete "Could not ...".
+    :param connection: What it was tried through, as the message shall name it.
+    :param wrong_key: wandb says that it could not log in.
+    """
+    cause = getattr(error, "exc", None) or error
+    if wrong_key and error.__context__ is not None:
+        # The client calls any failure of its first request a wrong key, an outage too; the request's own error tells.
+        cause = error.__context__
+        wrong_key = _http_status(cause) in (401, 403)
+    status = _http_status(cause)
+    message = f"Could not {action} through {connection}: {_first_line(error)}"
+    text = str(error).lower()
+    if "previously created and deleted" in text or (
+        "deleted" in text and "run" in text and status in (None, 400, 409)
+    ):
+        return WandbRunDeletedError(
+            f"{message}. W&B never allows the id of a deleted run again. With wandb_retries='new' clearing the task "
+            "gives it a new id; with 'resume' change that first. The run of a whole pipeline needs a new DAG run."
+        )
+    if status == 401 or wrong_key or "not logged in" in text or "invalid api key" in text:
+        return WandbAuthenticationError(
+            f"{message}. Check that the connection's password is a valid W&B API key."
+        )
+    if status == 403 or "permission denied" in text:
+        return WandbPermissionError(
+            f"{message}. The key is valid, and may not do this; check its role and team."
+        )
+    if status == 404 or "not found" in text or "could not find" in text:
+        return WandbNotFoundError(f"{message}. Check the entity, the project and that this key can read it.")
+    if status is None and isinstance(cause, ValueError):
+        return WandbPermanentError(f"{message}.")
+    if status is not None and 400 <= status < 500 and status not in (408, 409, 429):
+        return WandbPermanentError(f"{message}.")
+    return WandbUnavailableError(f"{message}. A retry can help.")
+
+
+def _http_status(cause: BaseException) -> int | None:
+    response = getattr(cause, "response", None)
+    status = getattr(response, "http_status", None) or getattr(response, "status_code", None)
+    return int(status) if status else None
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return (lines[0] if lines else type(error).__name__).rstrip(".")
