@@ -234,7 +234,7 @@ def test_a_verdict_survives_json() -> None:
     [
         lambda v: v | {"passed": True},
         lambda v: v | {"passed": 1},
-        lambda v: v | {"format": 2},
+        lambda v: v | {"format": 1},
         lambda v: v | {"surprise": 1},
         lambda v: {k: item for k, item in v.items() if k != "digest"},
         lambda v: v | {"digest": "f" * 32},

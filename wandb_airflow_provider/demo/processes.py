@@ -60,6 +60,11 @@ class ManagedProcess:
             )
 
     @property
+    def pid(self) -> int:
+        """The process that guards the command and is its parent."""
+        return self._process.pid
+
+    @property
     def exit_code(self) -> int | None:
         """The command's exit code, or None while it runs."""
         return self._process.poll()

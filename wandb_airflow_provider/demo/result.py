@@ -78,7 +78,9 @@ def _facts(run: LedgerRun, judged: list[str]) -> str:
 
 def _judged_metrics(verdict: Mapping[str, Any] | None) -> list[str]:
     rules = [outcome["rule"] for outcome in verdict["outcomes"]] if verdict else []
-    names = [rule["metric"] for rule in rules] + [rule["against"] for rule in rules if rule.get("against")]
+    names = [rule["metric"] for rule in rules if "metric" in rule] + [
+        rule["against"] for rule in rules if rule.get("against")
+    ]
     return list(dict.fromkeys(names))
 
 

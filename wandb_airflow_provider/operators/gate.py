@@ -1,8 +1,8 @@
-"""Judge a candidate by metric rules, and decide what runs next."""
+"""Judge a candidate by rules, and decide what runs next."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,36 +14,39 @@ from wandb_airflow_provider.exceptions import (
     WandbGateFailedError,
     WandbNotFoundError,
 )
-from wandb_airflow_provider.identity import RunRef
-from wandb_airflow_provider.metric_rule import MetricRule
+from wandb_airflow_provider.identity import RunRef, TaskIdentity, slug
 from wandb_airflow_provider.operators.base import WandbBaseOperator
 from wandb_airflow_provider.operators.candidate import parse_json, parse_path, read_candidate
 from wandb_airflow_provider.registry import RegistryAlias
-from wandb_airflow_provider.rules import Verdict, evaluate, parse_rules
+from wandb_airflow_provider.rules import Rule, Verdict, evaluate, parse_rules
+from wandb_airflow_provider.rules.evidence import EVALUATED, HOLDER
+from wandb_airflow_provider.rules.parsing import has_templates
 
 if TYPE_CHECKING:
     import wandb
     from airflow.sdk import Context
+
+    from wandb_airflow_provider.rules import Demand, RunEvidence
 
 __all__ = ["VERDICT_KEY", "WandbMetricGateOperator"]
 
 VERDICT_KEY = "wandb_verdict"
 """XCom key of the verdict; there also when the gate fails."""
 
-_FINISHED = "finished"
-
 
 class WandbMetricGateOperator(WandbBaseOperator, SkipMixin):
     """
-    Judge a version by the metrics of the run that evaluated it, and stop what follows when it is not good enough.
+    Judge a version by what the run that evaluated it measured, and stop what follows when it is not good enough.
 
-    The metrics are those that W&B has stored in the summary of the evaluated run, which must be finished; the
-    digest in the verdict is W&B's own at this moment. A metric that is missing, NaN or of a wrong type fails.
+    The figures are those that W&B has stored of the evaluated run, which must be finished and must have used or
+    logged the version; histories and tables are read only when a rule is about them. The digest in the verdict is
+    W&B's own at this moment. A figure that is missing, NaN or of a wrong type fails.
 
-    Pushes the verdict as return value and under ``wandb_verdict``, whether it passed or not, and logs it to
-    the gate's own run as ``gate/passed``, ``gate/summary`` and the table ``gate/outcomes``.
+    Pushes the verdict as return value and under ``wandb_verdict``, whether it passed or not. The gate's own run, the
+    evaluated run and the pipeline run each get it as ``gate/passed``, ``gate/summary`` and the table
+    ``gate/outcomes``; in the pipeline run the keys begin with ``gate/<task_id>/``.
 
-    :param rules: Metric rules, or their JSON values, whose bounds may be templates. (templated)
+    :param rules: Rules, their JSON values, whose bounds may be templates, or YAML text of these. (templated)
     :param run: The evaluated run: its ``wandb_run`` XCom, or ``entity/project/run_id``. (templated)
     :param candidate: The version judged: the output of the task that logged it, or
         ``[[entity/]project/]name:version``. (templated)
@@ -58,8 +61,12 @@ class WandbMetricGateOperator(WandbBaseOperator, SkipMixin):
     :param on_fail: Task ids to follow when it did not, in mode ``branch``; none skips all.
     :param ignore_downstream_trigger_rules: In mode ``skip``, skip everything downstream but teardowns. False
         skips only the tasks directly downstream, and leaves the rest to their trigger rules.
-    :raises WandbGateFailedError: a rule does not hold, or the evaluated run has not finished. Not retried.
-    :raises WandbConfigurationError: no rules, or a wrong argument. Nothing was sent. Not retried.
+    :param check_candidate_use: Refuse an evaluated run that has neither used nor logged content of the candidate's
+        digest: its figures are another version's.
+    :raises WandbGateFailedError: a rule does not hold, the evaluated run has not finished, or has not used the
+        candidate. Not retried.
+    :raises WandbConfigurationError: no rules, a wrong argument, or scipy is missing for a statistical test. Nothing
+        was read or sent. Not retried.
     :raises WandbNotFoundError: the evaluated run or the candidate does not exist. Not retried.
     :raises WandbUnavailableError: W&B could not be read. Retried.
     """
@@ -78,7 +85,7 @@ class WandbMetricGateOperator(WandbBaseOperator, SkipMixin):
     def __init__(
         self,
         *,
-        rules: Iterable[MetricRule | Mapping[str, Any]],
+        rules: Iterable[Rule | Mapping[str, Any]] | str,
         run: Any,
         candidate: Any,
         baseline_registry: str | None = None,
@@ -88,10 +95,12 @@ class WandbMetricGateOperator(WandbBaseOperator, SkipMixin):
         on_pass: str | Iterable[str] = (),
         on_fail: str | Iterable[str] = (),
         ignore_downstream_trigger_rules: bool = True,
+        check_candidate_use: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.rules = rules
+        # An iterator would be used up by the check below.
+        self.rules = list(rules) if isinstance(rules, Iterator) else rules
         self.run = run
         self.candidate = candidate
         self.baseline_registry = baseline_registry
@@ -101,6 +110,7 @@ class WandbMetricGateOperator(WandbBaseOperator, SkipMixin):
         self.on_pass = [on_pass] if isinstance(on_pass, str) else list(on_pass)
         self.on_fail = [on_fail] if isinstance(on_fail, str) else list(on_fail)
         self.ignore_downstream_trigger_rules = ignore_downstream_trigger_rules
+        self.check_candidate_use = check_candidate_use
         if mode not in ("fail", "skip", "branch"):
             raise WandbConfigurationError(
                 f"Task {self.task_id!r}: mode is {mode!r}; expected 'fail', 'skip' or 'branch'."
@@ -117,9 +127,9 @@ class WandbMetricGateOperator(WandbBaseOperator, SkipMixin):
             raise WandbConfigurationError(
                 f"Task {self.task_id!r}: give baseline_registry and baseline_collection together."
             )
-        if isinstance(rules, list | tuple) and not _has_templates(rules):
+        if not has_templates(self.rules):
             # A wrong rule is found when the DAG is parsed, not at the end of a training.
-            self._check_baseline(parse_rules(rules))
+            self._check_baseline(parse_rules(self.rules))
 
     def execute(self, context: Context) -> Any:
         """Judge inside a run of its own, then skip what must not follow."""
@@ -129,13 +139,18 @@ class WandbMetricGateOperator(WandbBaseOperator, SkipMixin):
 
     def execute_in_run(self, context: Context, wandb_run: wandb.Run) -> dict[str, Any]:
         """Judge, publish the verdict, and fail when the mode asks for it."""
+        from wandb_airflow_provider.hooks.verdict_log import log_verdict, show_verdict
+
         verdict = self._judge()
         value = verdict.to_json()
         # Pushed before anything can fail or skip: Airflow stores a return value only on plain success.
         context["ti"].xcom_push(key=VERDICT_KEY, value=value)
         if self.do_xcom_push:
             context["ti"].xcom_push(key="return_value", value=value)
-        self._log_to_wandb(wandb_run, verdict)
+        self.log.info("%s", verdict.summary)
+        log_verdict(self.hook, wandb_run, verdict, self._parsed_rules)
+        root, instance = self._place(context)
+        show_verdict(self.hook, wandb_run, verdict, root, instance)
         if not verdict.passed and self.mode == "fail":
             raise WandbGateFailedError(f"The gate stops here: {verdict.summary}")
         return value
@@ -144,6 +159,10 @@ class WandbMetricGateOperator(WandbBaseOperator, SkipMixin):
         """Read the rendered arguments."""
         self._parsed_rules = parse_rules(parse_json(self.rules))
         self._check_baseline(self._parsed_rules)
+        if any(rule.needs_scipy for rule in self._parsed_rules):
+            from wandb_airflow_provider.rules.paired_tests import require_scipy
+
+            require_scipy(f"Task {self.task_id!r}")
         self._evaluated_run = RunRef.from_json(parse_json(self.run))
         self._given_candidate = parse_path(self.candidate, "candidate")
         self._baseline_target = (
@@ -152,34 +171,40 @@ class WandbMetricGateOperator(WandbBaseOperator, SkipMixin):
             else None
         )
 
-    def _check_baseline(self, rules: Iterable[MetricRule]) -> None:
+    def _check_baseline(self, rules: Iterable[Rule]) -> None:
         for rule in rules:
-            if rule.needs_baseline and not rule.against and not self.baseline_registry:
+            if rule.needs_holder and not self.baseline_registry:
                 raise WandbConfigurationError(
-                    f"Task {self.task_id!r}: the rule on metric {rule.metric!r} compares with a baseline. Give "
-                    "baseline_registry and baseline_collection, or the rule's 'against'."
+                    f"Task {self.task_id!r}: the rule {str(rule)!r} compares with a baseline. Give "
+                    "baseline_registry and baseline_collection, or the rule's 'against' or 'baseline_run'."
                 )
 
     def _judge(self) -> Verdict:
+        from wandb_airflow_provider.hooks.evidence import FINISHED, candidate_use, read_baselines, read_run
+
         record = self.hook.get_run(self._evaluated_run)
-        if record.state != _FINISHED:
+        if record.state != FINISHED:
             raise WandbGateFailedError(
-                f"The evaluated run {record.ref} is {record.state!r}, not {_FINISHED!r}: its metrics may be "
+                f"The evaluated run {record.ref} is {record.state!r}, not {FINISHED!r}: its metrics may be "
                 "incomplete. Let the gate run after the task that evaluates; if that one failed, look there."
             )
         candidate = read_candidate(self.hook, self._given_candidate)
         self._require_unchanged(candidate)
+        use = candidate_use(self.hook, record, candidate) if self.check_candidate_use else "unchecked"
         target = self._baseline_target
         holder = self.hook.get_alias(target.registry, target.collection, target.alias) if target else None
-        own_figures = any(rule.needs_baseline and not rule.against for rule in self._parsed_rules)
+        demands = [demand for rule in self._parsed_rules for demand in rule.demands()]
+        held = [demand for demand in demands if demand.subject == HOLDER]
         return evaluate(
             self._parsed_rules,
-            record.summary,
+            read_run(self.hook, record, [demand for demand in demands if demand.subject == EVALUATED]),
             candidate=candidate,
             run=record.ref,
             evaluated_at=datetime.now(UTC),
             baseline=holder,
-            baseline_metrics=self._figures_of(holder, target) if holder and target and own_figures else None,
+            baseline_metrics=self._figures_of(holder, target, held) if holder and target and held else None,
+            baselines=read_baselines(self.hook, record, demands),
+            candidate_use=use,
         )
 
     def _require_unchanged(self, candidate: ArtifactRef) -> None:
@@ -191,8 +216,11 @@ class WandbMetricGateOperator(WandbBaseOperator, SkipMixin):
                 "used again."
             )
 
-    def _figures_of(self, holder: ArtifactRef, target: RegistryAlias) -> Mapping[str, Any] | None:
-        """Return the metrics of the run that evaluated the holder: as recorded at promotion, else its own run's."""
+    def _figures_of(
+        self, holder: ArtifactRef, target: RegistryAlias, demands: Sequence[Demand]
+    ) -> RunEvidence | None:
+        """Read the run that evaluated the holder: as recorded at promotion, else the one that logged it."""
+        from wandb_airflow_provider.hooks.evidence import read_run
         from wandb_airflow_provider.promotion import PromotionRecord
 
         record = PromotionRecord.find(self.hook.artifact_metadata(holder.source or holder), target)
@@ -201,41 +229,21 @@ class WandbMetricGateOperator(WandbBaseOperator, SkipMixin):
             self.log.warning("W&B knows no run behind %s; comparing with it is not possible.", holder)
             return None
         try:
-            return self.hook.get_run(RunRef.from_json(path)).summary
+            return read_run(self.hook, self.hook.get_run(RunRef.from_json(path)), demands)
         except WandbNotFoundError as error:
             self.log.warning("The run that evaluated %s is gone: %s", holder, error)
             return None
 
-    def _log_to_wandb(self, wandb_run: wandb.Run, verdict: Verdict) -> None:
-        from wandb_airflow_provider import sdk
-        from wandb_airflow_provider.hooks.runs import REASON_KEY
+    def _place(self, context: Context) -> tuple[RunRef | None, str]:
+        """Return the pipeline run, and the name of this task in it."""
+        from wandb_airflow_provider.provenance import map_index
 
-        self.log.info("%s", verdict.summary)
-        with self.hook.translate_errors(f"log the verdict to the W&B run {wandb_run.id!r}"):
-            wandb_run.use_artifact(verdict.candidate.path)
-            settings = {
-                "rules": [rule.to_dict() for rule in self._parsed_rules],
-                "evaluated_run": verdict.run.path,
-                "candidate": verdict.candidate.path,
-                "digest": verdict.digest,
-                "baseline": verdict.baseline.path if verdict.baseline else None,
-            }
-            # A retry that resumes the run may judge by other rules.
-            wandb_run.config.update({"gate": settings}, allow_val_change=True)  # type: ignore[no-untyped-call]
-            columns = ("metric", "threshold", "value", "baseline_value", "passed", "reason", "sentence")
-            rows = [outcome.to_json() for outcome in verdict.outcomes]
-            wandb_run.log(
-                {"gate/outcomes": sdk.table([{name: row[name] for name in columns} for row in rows])}
-            )
-            wandb_run.summary.update(
-                {
-                    "gate/passed": verdict.passed,
-                    "gate/failed_rules": len(verdict.failed),
-                    "gate/summary": verdict.summary,
-                    # Read by the pipeline run, which has to say why nothing came after a gate that skips.
-                    **({} if verdict.passed else {REASON_KEY: verdict.summary}),
-                }
-            )
+        ti = context["ti"]
+        index = map_index(ti)
+        identity = TaskIdentity(ti.dag_id, ti.run_id, ti.task_id, index, ti.try_number)
+        path = self._parent(ti, identity, self.hook.entity, self.hook.project)
+        name = slug(ti.task_id if index < 0 else f"{ti.task_id}-{index}")
+        return RunRef.from_json(path) if path else None, name
 
     def _steer(self, context: Context, *, passed: bool) -> None:
         """Skip what must not follow. Raises Airflow's signal for that, which ends the task as a success."""
@@ -246,12 +254,3 @@ class WandbMetricGateOperator(WandbBaseOperator, SkipMixin):
             everything = self.ignore_downstream_trigger_rules
             below = self.get_flat_relatives(upstream=False) if everything else self.downstream_list
             self.skip(ti=ti, tasks=[task for task in below if not task.is_teardown])
-
-
-def _has_templates(value: Any) -> bool:
-    """Whether something in the value is known only when the task runs."""
-    if isinstance(value, Mapping):
-        return any(_has_templates(item) for item in value.values())
-    if isinstance(value, list | tuple):
-        return any(_has_templates(item) for item in value)
-    return (isinstance(value, str) and "{{" in value) or hasattr(value, "resolve")

@@ -15,9 +15,8 @@ from wandb_airflow_provider.exceptions import (
 )
 from wandb_airflow_provider.hooks.wandb import WandbHook
 from wandb_airflow_provider.identity import RunRef
-from wandb_airflow_provider.metric_rule import MetricRule
 from wandb_airflow_provider.operators.gate import WandbMetricGateOperator
-from wandb_airflow_provider.rules import Verdict
+from wandb_airflow_provider.rules import MetricRule, Verdict
 
 GOOD = MetricRule(metric="eval/mrr", minimum=0.5)
 

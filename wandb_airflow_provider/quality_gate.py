@@ -1,0 +1,184 @@
+"""``wandb_quality_gate``: gate, report, approval and promotion of one candidate as a task group."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from wandb_airflow_provider.exceptions import WandbConfigurationError
+
+if TYPE_CHECKING:
+    from airflow.sdk import TaskGroup
+
+    from wandb_airflow_provider.operators.gate import WandbMetricGateOperator
+    from wandb_airflow_provider.operators.promote import WandbPromoteOperator
+    from wandb_airflow_provider.rules import Rule
+
+__all__ = ["QualityGate", "wandb_quality_gate"]
+
+_BODY = (
+    "{{% set report = ti.xcom_pull(task_ids={task_id!r}) %}}"
+    "{{{{ report['markdown'] if report is mapping else report }}}}"
+)
+
+
+class QualityGate(NamedTuple):
+    """
+    The tasks of a quality gate.
+
+    :param group: The task group, to set before and after other tasks.
+    :param report: None where none was asked for.
+    :param approve: None where no approval was asked for.
+    """
+
+    group: TaskGroup
+    gate: WandbMetricGateOperator
+    report: Any
+    approve: Any
+    promote: WandbPromoteOperator
+
+    @property
+    def verdict(self) -> Any:
+        """The verdict, as an argument of other tasks."""
+        return self.gate.output
+
+    @property
+    def promotion(self) -> Any:
+        """What the promotion pushed, as an argument of other tasks."""
+        return self.promote.output
+
+
+def wandb_quality_gate(
+    group_id: str = "quality_gate",
+    *,
+    rules: Iterable[Rule | Mapping[str, Any]] | str,
+    run: Any,
+    candidate: Any,
+    registry: str,
+    collection: str,
+    alias: str = "production",
+    mode: Literal["skip", "fail"] = "skip",
+    report: Callable[[WandbMetricGateOperator], Any] | bool = True,
+    approval: Mapping[str, Any] | bool = True,
+    note: str | None = None,
+    gate_arguments: Mapping[str, Any] | None = None,
+    promote_arguments: Mapping[str, Any] | None = None,
+) -> QualityGate:
+    """
+    Add a task group to the DAG: judge a candidate, report, ask a person, and move the alias.
+
+    The tasks are ``gate``, ``report``, ``approve`` and ``promote``, each after the one before it. The baseline is the
+    version that holds the alias which the candidate is to get. Whether the gate or a person stops a candidate, what
+    follows is skipped, and the alias stays where it is.
+
+    :param group_id: Id of the task group, and the first part of the tasks' ids.
+    :param rules: As of :class:`~wandb_airflow_provider.operators.gate.WandbMetricGateOperator`.
+    :param run: The evaluated run.
+    :param candidate: The version judged.
+    :param registry: Registry of the alias.
+    :param collection: Its collection.
+    :param alias: The alias to move.
+    :param mode: What a candidate that does not pass does: ``skip`` what follows, or ``fail`` the task.
+    :param report: True for the verdict as Markdown, or a function that is given the gate, inside the group, and
+        returns the task of a report. What that pushes is the body of the approval: Markdown, or a mapping with
+        the key ``markdown``. False for none; the approval then shows the verdict's summary.
+    :param approval: True for an ``ApprovalOperator`` with its defaults, or its arguments, such as ``assigned_users``,
+        ``response_timeout``, ``params`` and ``subject``. False for none: what passes the gate is promoted.
+    :param note: Free text kept with the promotion. (templated)
+    :param gate_arguments: Further arguments of the gate.
+    :param promote_arguments: Further arguments of
+        :class:`~wandb_airflow_provider.operators.promote.WandbPromoteOperator`.
+    :raises WandbConfigurationError: a wrong argument.
+    """
+    from airflow.sdk import TaskGroup
+
+    from wandb_airflow_provider.operators.gate import WandbMetricGateOperator
+    from wandb_airflow_provider.operators.promote import WandbPromoteOperator
+
+    if mode not in ("skip", "fail"):
+        raise WandbConfigurationError(
+            f"Quality gate {group_id!r}: mode is {mode!r}; expected 'skip' or 'fail'. For branches, use "
+            "WandbMetricGateOperator by itself."
+        )
+    with TaskGroup(group_id) as group:
+        gate = WandbMetricGateOperator(
+            task_id="gate",
+            rules=rules,
+            run=run,
+            candidate=candidate,
+            mode=mode,
+            **{
+                "baseline_registry": registry,
+                "baseline_collection": collection,
+                "baseline_alias": alias,
+                **(gate_arguments or {}),
+            },
+        )
+        last: Any = gate
+        written = _report(report, gate)
+        if written is not None:
+            gate >> written
+            last = written
+        approve = _approval(approval, gate, written, f"{registry}/{collection}:{alias}")
+        if approve is not None:
+            last >> approve
+            last = approve
+        promote = WandbPromoteOperator(
+            task_id="promote",
+            verdict=gate.output,
+            approval=approve.output if approve is not None else None,
+            registry=registry,
+            collection=collection,
+            alias=alias,
+            note=note,
+            **(promote_arguments or {}),
+        )
+        last >> promote
+    return QualityGate(group, gate, written, approve, promote)
+
+
+def _report(report: Callable[[WandbMetricGateOperator], Any] | bool, gate: WandbMetricGateOperator) -> Any:
+    """Return the operator of the report."""
+    if report is False:
+        return None
+    if report is True:
+        from airflow.sdk import task
+
+        verdict: Any = gate.output
+        written = task(task_id="report")(verdict_markdown)(verdict)
+    elif callable(report):
+        written = report(gate)
+    else:
+        raise WandbConfigurationError(
+            f"Task {gate.task_id!r}: report is {report!r}; expected true, false, or a function of the gate."
+        )
+    operator = getattr(written, "operator", written)
+    if not hasattr(operator, "task_id"):
+        raise WandbConfigurationError(
+            f"Task {gate.task_id!r}: the report's function returned {operator!r}; expected the task of the report."
+        )
+    return operator
+
+
+def _approval(
+    approval: Mapping[str, Any] | bool, gate: WandbMetricGateOperator, written: Any, target: str
+) -> Any:
+    if approval is False:
+        return None
+    from airflow.providers.standard.operators.hitl import ApprovalOperator
+
+    if written is not None:
+        body = _BODY.format(task_id=written.task_id)
+    else:
+        body = f"{{{{ ti.xcom_pull(task_ids={gate.task_id!r})['summary'] }}}}"
+    given = dict(approval) if isinstance(approval, Mapping) else {}
+    return ApprovalOperator(
+        **{"task_id": "approve", "subject": f"Promote the candidate to {target}?", "body": body, **given}
+    )
+
+
+def verdict_markdown(verdict: dict[str, Any]) -> str:
+    """Return a verdict as people read it."""
+    from wandb_airflow_provider.rules import Verdict
+
+    return Verdict.from_json(verdict).to_markdown()
