@@ -60,9 +60,10 @@ def wandb_alias_asset(
 
 def sanitize_uri(uri: SplitResult) -> SplitResult:
     """
-    Check the URI of an asset with the scheme ``wandb``, for Airflow.
+    Return the normal form of the URI of an asset with the scheme ``wandb``, for Airflow.
 
     :raises WandbInvalidNameError: not the URI of a registry alias.
     """
-    RegistryAlias.from_uri(uri.geturl())
-    return uri
+    from urllib.parse import urlsplit
+
+    return urlsplit(RegistryAlias.normal_uri(uri.geturl()))

@@ -1,15 +1,15 @@
-"""The address of an alias in a W&B registry. Pure: nothing here talks to W&B."""
+"""The address of an alias in a W&B registry or project. Pure: nothing here talks to W&B."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypeAlias
 from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit
 
 from wandb_airflow_provider.artifacts import validate_alias, validate_artifact_name
 from wandb_airflow_provider.exceptions import WandbInvalidNameError
 
-__all__ = ["PROJECT_PREFIX", "RegistryAlias"]
+__all__ = ["PROJECT_PREFIX", "AliasTarget", "ProjectAlias", "RegistryAlias"]
 
 PROJECT_PREFIX = "wandb-registry-"
 _SCHEME = "wandb"
@@ -56,15 +56,39 @@ class RegistryAlias(_Names):
 
         :raises WandbInvalidNameError: not such a URI.
         """
+        return cls._parsed(uri)[0]
+
+    @classmethod
+    def normal_uri(cls, uri: str) -> str:
+        """
+        Return the one form that all URIs of an alias through a connection have.
+
+        :raises WandbInvalidNameError: not such a URI.
+        """
+        target, conn = cls._parsed(uri)
+        return target.uri(**({"conn": conn} if conn else {}))
+
+    @classmethod
+    def _parsed(cls, uri: str) -> tuple[RegistryAlias, str | None]:
         parts = urlsplit(uri)
         path = [unquote(part) for part in parts.path.strip("/").split("/")]
-        alias = parse_qs(parts.query).get("alias", [])
-        if (parts.scheme, parts.netloc) != (_SCHEME, _NETLOC) or len(path) != 2 or len(alias) != 1:
+        query = parse_qs(parts.query, keep_blank_values=True)
+        alias, conn = query.pop("alias", []), query.pop("conn", [])
+        if (
+            (parts.scheme, parts.netloc) != (_SCHEME, _NETLOC)
+            or len(path) != 2
+            or len(alias) != 1
+            or len(conn) > 1
+            or not all(conn)
+            or query
+            or parts.fragment
+        ):
             raise WandbInvalidNameError(
                 f"{uri!r} is not the URI of a registry alias: expected "
-                "'wandb://registry/<registry>/<collection>?alias=<alias>'."
+                "'wandb://registry/<registry>/<collection>?alias=<alias>', with '&conn=<connection id>' for another "
+                "connection than the default one."
             )
-        return cls(path[0], path[1], alias[0])
+        return cls(path[0], path[1], alias[0]), conn[0] if conn else None
 
     def to_json(self) -> dict[str, str]:
         """Return the JSON value."""
@@ -74,3 +98,51 @@ class RegistryAlias(_Names):
     def from_json(cls, value: Mapping[str, Any]) -> RegistryAlias:
         """Read the address back from its JSON value."""
         return cls(value["registry"], value["collection"], value["alias"])
+
+
+class _ProjectNames(NamedTuple):
+    entity: str | None
+    project: str
+    collection: str
+    alias: str
+
+
+class ProjectAlias(_ProjectNames):
+    """
+    An alias of an artifact of a project; prints as ``[entity/]project/collection:alias``.
+
+    :param entity: Team or user; None for the connection's.
+    :param collection: Name of the artifact.
+    :param alias: The alias, ``best`` for example; never a version.
+    :raises WandbInvalidNameError: a name that W&B would refuse.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, entity: str | None, project: str, collection: str, alias: str) -> Self:
+        for part in (entity, project):
+            if part is not None and (
+                not isinstance(part, str) or not part.strip() or set(part) & set("/:?#%")
+            ):
+                raise WandbInvalidNameError(f"{part!r} is not the name of a W&B entity or project.")
+        if project is None:
+            raise WandbInvalidNameError(f"The artifact {collection!r} needs the name of its project.")
+        return super().__new__(
+            cls, entity, project, validate_artifact_name(collection), validate_alias(alias)
+        )
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.alias}"
+
+    @property
+    def path(self) -> str:
+        """``[entity/]project/collection``."""
+        return "/".join(filter(None, (self.entity, self.project, self.collection)))
+
+    def to_json(self) -> dict[str, str]:
+        """Return the JSON value; without an entity where none is named."""
+        value = {"project": self.project, "collection": self.collection, "alias": self.alias}
+        return {"entity": self.entity, **value} if self.entity else value
+
+
+AliasTarget: TypeAlias = RegistryAlias | ProjectAlias

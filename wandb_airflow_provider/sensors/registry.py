@@ -1,187 +1,160 @@
-"""Wait until a registry alias is held by the version that is wanted."""
+"""Wait for an alias of a registry or project: until it is held as wanted, has moved, or is gone."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
-from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from airflow.providers.common.compat.sdk import (
-    AirflowSensorTimeout,
-    AirflowSkipException,
-    BaseSensorOperator,
-    conf,
-)
-
-from wandb_airflow_provider.connection_form import DEFAULT_CONN_ID
-from wandb_airflow_provider.exceptions import (
-    WandbAuthenticationError,
-    WandbConfigurationError,
-    WandbError,
-    WandbNotFoundError,
-    WandbPermanentError,
-    WandbPermissionError,
-)
-from wandb_airflow_provider.hooks.wandb import WandbHook
-from wandb_airflow_provider.registry import RegistryAlias
+from wandb_airflow_provider.exceptions import WandbConfigurationError
+from wandb_airflow_provider.sensors.waiting import WandbWaitSensor
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
-    from airflow.sdk.bases.sensor import PokeReturnValue
 
-    from wandb_airflow_provider.waiting import Decision
+    from wandb_airflow_provider.triggers.shared_poll import SharedPollTrigger
 
 __all__ = ["WandbRegistryAliasSensor"]
 
-# The trigger keeps the deadline itself; Airflow's own, coarser one ends a deferral whose trigger is gone.
-_BACKSTOP_SECONDS = 60.0
-
-_ERRORS: dict[str, type[WandbError]] = {
-    "authentication": WandbAuthenticationError,
-    "permission": WandbPermissionError,
-    "not_found": WandbNotFoundError,
-    "configuration": WandbConfigurationError,
-}
+_SINCE_KEY = "wandb_alias_since"
 
 
-class WandbRegistryAliasSensor(BaseSensorOperator):
+class WandbRegistryAliasSensor(WandbWaitSensor):
     """
-    Wait until an alias of a registry collection is held.
+    Wait until an alias of a registry collection, or of a project's artifact, is held as wanted.
 
-    Pushes the version that holds it, as the JSON value of an ``ArtifactRef``. An alias, collection or
-    registry that does not exist yet is waited for. While W&B cannot be reached the sensor goes on waiting,
-    with one warning per outage; a key that is refused fails it at once.
+    Pushes the version that holds it: the JSON value of an ``ArtifactRef`` (version, digest, path, URL, source run),
+    with ``registry`` or ``entity`` and ``project``, ``collection``, ``alias``, and ``previous_version`` and
+    ``previous_digest`` of who held the alias when the sensor began. After ``until="removed"`` version, digest, path
+    and URL are null. While W&B cannot be reached the sensor goes on waiting, with one warning per outage; a key
+    that is refused fails it at once.
 
     :param registry: Name of the registry, without the prefix of its project. (templated)
-    :param collection: Collection in the registry. (templated)
+    :param project: In place of ``registry``, the project that has the artifact; with ``entity``, or the
+        connection's. (templated)
+    :param collection: Collection in the registry, or name of the artifact. (templated)
     :param alias: The alias, ``production`` for example. (templated)
+    :param until: ``present``: any version holds it; ``moved``: another version than when the sensor began, or than
+        ``since``; ``removed``: none.
+    :param since: With ``moved``, the version to differ from, ``v3`` for example. (templated)
     :param digest: Only content with this digest ends the waiting. (templated)
-    :param not_version: Any version of the collection but this one, ``v3`` for example. (templated)
+    :param not_version: Any version but this one, ``v3`` for example. (templated)
+    :param tag: Only a version that carries this tag. (templated)
+    :param metadata: Only a version whose metadata has these values; nested keys with dots. (templated)
+    :param missing: Whether a registry or collection that does not exist is waited for (``wait``) or fails the
+        sensor (``fail``).
     :param wandb_conn_id: Airflow connection. (templated)
     :param deferrable: Wait in the triggerer, without a worker slot. Default: the option
         ``[operators] default_deferrable``.
+    :param start_from_trigger: With ``deferrable``, start in the triggerer on Airflow 3.3. With ``moved`` it needs
+        ``since``: nobody would have looked before.
     :param poke_interval: Seconds between two reads, in the triggerer too.
     :param timeout: Longest total wait in seconds, deferrals included.
-    :raises AirflowSensorTimeout: the alias was not held in time.
+    :raises AirflowSensorTimeout: the alias was not held as wanted in time.
     :raises WandbAuthenticationError: W&B does not accept the key. Not retried.
+    :raises WandbNotFoundError: the registry or collection does not exist, with ``missing="fail"``. Not retried.
     :raises WandbInvalidNameError: a name that W&B would refuse. Nothing was sent. Not retried.
     """
 
-    template_fields: Sequence[str] = (
+    _passed = (
         "registry",
+        "entity",
+        "project",
         "collection",
         "alias",
+        "until",
+        "since",
         "digest",
         "not_version",
+        "tag",
+        "metadata",
+        "missing",
+    )
+    template_fields: Sequence[str] = (
+        "registry",
+        "entity",
+        "project",
+        "collection",
+        "alias",
+        "since",
+        "digest",
+        "not_version",
+        "tag",
+        "metadata",
         "wandb_conn_id",
     )
-    ui_color = "#fff3c9"
 
     def __init__(
         self,
         *,
-        registry: str,
+        registry: str | None = None,
         collection: str,
         alias: str,
+        entity: str | None = None,
+        project: str | None = None,
+        until: Literal["present", "moved", "removed"] = "present",
+        since: str | None = None,
         digest: str | None = None,
         not_version: str | None = None,
-        wandb_conn_id: str = DEFAULT_CONN_ID,
-        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        tag: str | None = None,
+        metadata: dict[str, Any] | None = None,
+        missing: Literal["wait", "fail"] = "wait",
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
         self.registry = registry
         self.collection = collection
         self.alias = alias
+        self.entity = entity
+        self.project = project
+        self.until = until
+        self.since = since
         self.digest = digest
         self.not_version = not_version
-        self.wandb_conn_id = wandb_conn_id
-        self.deferrable = deferrable
-        self._failing = False
+        self.tag = tag
+        self.metadata = metadata
+        self.missing = missing
+        super().__init__(**kwargs)
+        if (registry is None) == (project is None):
+            raise WandbConfigurationError(
+                f"Task {self.task_id!r}: an alias is one of a registry or one of a project: name one of the two."
+            )
+        self._began: str | dict[str, Any] | None = None
+        self._arm()
 
-    def execute(self, context: Context) -> Any:
-        """Look once, then wait in this process or in the triggerer."""
-        from wandb_airflow_provider import sdk
+    def _trigger_class(self) -> str:
+        return "wandb_airflow_provider.triggers.registry.WandbRegistryAliasTrigger"
 
-        end_time = time.time() + self.timeout
-        try:
-            if not self.deferrable:
-                return super().execute(context)
-            decision = self._look(end_time)
-        finally:
-            # Left alive, the client's process would block the worker slot after the task is done.
-            sdk.release()
-        return self._finish(decision) if decision.status != "wait" else self._wait_in_triggerer(end_time)
-
-    def poke(self, context: Context) -> PokeReturnValue | bool:
-        """Read the alias; true, with the version, when it is held as wanted."""
-        from airflow.sdk.bases.sensor import PokeReturnValue
-
-        decision = self._look(end_time=float("inf"))
-        if decision.status == "wait":
+    def _may_start_from_trigger(self) -> bool:
+        if self.until == "moved" and self.since is None:
             return False
-        return PokeReturnValue(is_done=True, xcom_value=self._finish(decision))
+        return super()._may_start_from_trigger()
 
-    def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
-        """
-        Take the trigger's answer.
+    def _trigger_arguments(self, **more: Any) -> dict[str, Any]:
+        return {**super()._trigger_arguments(**more), "mode": "wait"}
 
-        :raises WandbConfigurationError: the event cannot be understood.
-        """
-        from wandb_airflow_provider.waiting import Decision
+    def _trigger(self, end_time: float | None) -> SharedPollTrigger:
+        trigger = super()._trigger(end_time)
+        trigger.since = self.since or self._began  # type: ignore[attr-defined]
+        return trigger
 
-        return self._finish(Decision.from_json(event))
+    def _remember(self, context: Context, trigger: SharedPollTrigger) -> None:
+        if self.mode != "reschedule" or self.deferrable or self.until != "moved" or self.since is not None:
+            return
+        store: Any = context.get("task_state_store")
+        if store is None:
+            raise WandbConfigurationError(
+                f"Task {self.task_id!r}: before Airflow 3.3 a rescheduled sensor cannot remember who held the alias "
+                "when it began. Pass since=..., or use deferrable=True or mode='poke'."
+            )
+        trigger.since = store.get(self._since_key(context))  # type: ignore[attr-defined]
 
-    def _look(self, end_time: float) -> Decision:
-        from wandb_airflow_provider.waiting import AliasWish, Observation, decide
+    def _noted(self, context: Context, trigger: SharedPollTrigger) -> None:
+        began: Any = trigger.since  # type: ignore[attr-defined]
+        store: Any = context.get("task_state_store")
+        rescheduled = self.mode == "reschedule" and not self.deferrable and self.until == "moved"
+        if self._began is None and rescheduled and store is not None:
+            store.set(self._since_key(context), began)
+        self._began = began
 
-        target = RegistryAlias(self.registry, self.collection, self.alias)
-        try:
-            hook = WandbHook(self.wandb_conn_id)
-            observed = Observation(ref=hook.get_alias(target.registry, target.collection, target.alias))
-        except WandbError as error:
-            observed = Observation(error=error)
-        decision = decide(
-            target, AliasWish(self.digest, self.not_version), observed, now=time.time(), end_time=end_time
-        )
-        if decision.status == "wait":
-            if observed.error is not None and not self._failing:
-                self.log.warning("The alias %s cannot be read; waiting goes on. %s", target, observed.error)
-            elif observed.error is None:
-                self.log.info("Waiting for the alias %s: %s", target, decision.sentence)
-            self._failing = observed.error is not None
-        return decision
-
-    def _wait_in_triggerer(self, end_time: float) -> None:
-        from wandb_airflow_provider.triggers.registry import WandbRegistryAliasTrigger
-
-        self.defer(
-            trigger=WandbRegistryAliasTrigger(
-                registry=self.registry,
-                collection=self.collection,
-                alias=self.alias,
-                wandb_conn_id=self.wandb_conn_id,
-                poll_interval=max(self.poke_interval, 1.0),
-                mode="wait",
-                digest=self.digest,
-                not_version=self.not_version,
-                end_time=end_time,
-            ),
-            method_name="execute_complete",
-            timeout=timedelta(seconds=self.timeout + _BACKSTOP_SECONDS),
-        )
-
-    def _finish(self, decision: Decision) -> dict[str, Any]:
-        """Return the version, or raise what the decision stands for."""
-        if decision.ref is not None:
-            self.log.info("%s", decision.sentence)
-            return decision.ref.to_json()
-        error: Exception
-        if decision.status == "timed_out":
-            error = AirflowSensorTimeout(decision.sentence)
-        else:
-            error = _ERRORS.get(decision.reason, WandbPermanentError)(decision.sentence)
-        if self.soft_fail or self.never_fail:
-            raise AirflowSkipException(f"Skipped instead of failed: {decision.sentence}") from error
-        raise error
+    def _since_key(self, context: Context) -> str:
+        # The store outlives the try: a task that is cleared begins anew.
+        return f"{_SINCE_KEY}_{context['ti'].try_number}"

@@ -1,56 +1,69 @@
-"""Wait for, or watch, an alias of a W&B registry in the triggerer."""
+"""Wait for, or watch, an alias of a W&B registry or project in the triggerer."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
-import math
-import time
-from collections.abc import AsyncGenerator, AsyncIterator, Hashable
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Literal
-
-from airflow.sdk.exceptions import AirflowRuntimeError
-from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 
 from wandb_airflow_provider.connection_form import DEFAULT_CONN_ID
 from wandb_airflow_provider.exceptions import WandbConfigurationError
-from wandb_airflow_provider.registry import RegistryAlias
+from wandb_airflow_provider.registry import ProjectAlias, RegistryAlias
+from wandb_airflow_provider.triggers.shared_poll import (
+    DEFAULT_POLL_INTERVAL,
+    News,
+    SharedPollTrigger,
+    event_of,
+    is_template,
+)
 
 if TYPE_CHECKING:
-    from wandb_airflow_provider.triggers.alias_stream import Snapshot
-    from wandb_airflow_provider.waiting import Decision, Observation, Seen
+    from airflow.triggers.base import TriggerEvent
+
+    from wandb_airflow_provider.alias_change import AliasChange, Seen
+    from wandb_airflow_provider.alias_wish import AliasWish, Holder, Observation
+    from wandb_airflow_provider.registry import AliasTarget
+    from wandb_airflow_provider.triggers.alias_memory import AliasMemory
+    from wandb_airflow_provider.triggers.poll import Membership, Poll
+    from wandb_airflow_provider.triggers.reader import WandbReader
+    from wandb_airflow_provider.waiting import Decision
 
 __all__ = ["WandbRegistryAliasTrigger"]
 
-log = logging.getLogger(__name__)
-
-DEFAULT_POLL_INTERVAL = 60.0
-
-# How often a state store that does not answer is asked before the watcher goes on without it.
-_RECALL_ATTEMPTS = 3
+_FIELDS = ("registry", "entity", "project", "collection", "alias", "digest", "not_version", "since", "tag")
+_RECALL_AGAIN_SECONDS = 1.0
 
 
-class WandbRegistryAliasTrigger(BaseEventTrigger):
+class WandbRegistryAliasTrigger(SharedPollTrigger):
     """
-    Observe an alias of a registry collection.
+    Observe an alias of a registry collection, or of a project's artifact.
 
     In mode ``watch``, behind an ``AssetWatcher``, it sends an event each time the alias is added, moved or
     removed, for ever, and never fails: what is wrong is logged once, and tried again more slowly. What it has
     last reported is kept in Airflow's asset state store (3.3), so that a change made while no triggerer ran is
-    still reported; it is stored after the event is sent, so that an event may repeat, with an equal
+    still reported; it is stored after Airflow has stored the event, so that an event may repeat, with an equal
     ``idempotency_key``. In mode ``wait``, behind the sensor, it sends one event and ends.
 
-    On Airflow 3.3 all triggers of one connection and interval share one poll loop.
+    All triggers of one connection and registry share one poll loop, which reads all their aliases with one
+    request a page. Aliases of a project cost a request each.
 
-    :param registry: Name of the registry, without the prefix of its project.
+    :param registry: Name of the registry, without the prefix of its project; None for an artifact of ``project``.
     :param wandb_conn_id: Airflow connection; only its id is stored with the trigger.
-    :param poll_interval: Seconds between two reads.
+    :param poll_interval: Seconds between two reads; of all that share a loop, the shortest one counts.
     :param first: In mode ``watch``, whether an alias that is held at the first observation ever is taken as
         given (``baseline``) or reported as added (``fire``).
+    :param until: In mode ``wait``, what ends it: the alias is ``present``, ``moved`` or ``removed``.
+    :param since: In mode ``wait``, who held the alias before, as version or JSON value; what ``moved`` differs from.
+        None: the first holder that the trigger sees.
     :param digest: In mode ``wait``, only content with this digest ends it.
     :param not_version: In mode ``wait``, this version does not end it.
-    :param end_time: In mode ``wait``, the deadline in seconds since the epoch; None waits for ever.
+    :param tag: In mode ``wait``, only a version with this tag ends it.
+    :param metadata: In mode ``wait``, only a version whose metadata has these values ends it.
+    :param missing: In mode ``wait``, whether a registry or collection that does not exist fails it.
+    :param end_time: In mode ``wait``, the deadline in seconds since the epoch.
+    :raises WandbInvalidNameError: a name that W&B would refuse.
     """
 
     asset_state_store: Any = None
@@ -58,198 +71,171 @@ class WandbRegistryAliasTrigger(BaseEventTrigger):
     def __init__(
         self,
         *,
-        registry: str,
+        registry: str | None = None,
         collection: str,
         alias: str,
+        entity: str | None = None,
+        project: str | None = None,
         wandb_conn_id: str = DEFAULT_CONN_ID,
         poll_interval: float = DEFAULT_POLL_INTERVAL,
         mode: Literal["wait", "watch"] = "watch",
         first: Literal["baseline", "fire"] = "baseline",
+        until: Literal["present", "moved", "removed"] = "present",
+        since: str | dict[str, Any] | None = None,
         digest: str | None = None,
         not_version: str | None = None,
+        tag: str | None = None,
+        metadata: dict[str, Any] | None = None,
+        missing: Literal["wait", "fail"] = "wait",
         end_time: float | None = None,
+        looked: bool = False,
     ) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__(
+            wandb_conn_id=wandb_conn_id, poll_interval=poll_interval, end_time=end_time, looked=looked
+        )
         if mode not in ("wait", "watch"):
             raise WandbConfigurationError(f"mode is {mode!r}; expected 'wait' or 'watch'.")
         if first not in ("baseline", "fire"):
             raise WandbConfigurationError(f"first is {first!r}; expected 'baseline' or 'fire'.")
-        if isinstance(poll_interval, bool) or not (
-            isinstance(poll_interval, int | float) and 0 < poll_interval < math.inf
-        ):
+        if (registry is None) == (project is None):
             raise WandbConfigurationError(
-                f"poll_interval must be more than 0 seconds, got {poll_interval!r}."
+                "An alias is one of a registry or one of a project: name one of the two."
             )
-        self.target = RegistryAlias(registry, collection, alias)
-        self.wandb_conn_id = wandb_conn_id
-        self.poll_interval = float(poll_interval)
+        self.registry = registry
+        self.collection = collection
+        self.alias = alias
+        self.entity = entity
+        self.project = project
         self.mode = mode
         self.first: Literal["baseline", "fire"] = first
+        self.until: Literal["present", "moved", "removed"] = until
+        self.since = since
         self.digest = digest
         self.not_version = not_version
-        self.end_time = end_time
-        self._failing = False
+        self.tag = tag
+        self.metadata = metadata
+        self.missing: Literal["wait", "fail"] = missing
+        if mode == "wait":
+            self.wish.check()
+        if not any(is_template(getattr(self, name)) for name in _FIELDS):
+            self.registry = getattr(self.target, "registry", None)
 
-    def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return the class path and the arguments; no secret is among them."""
-        return (
-            f"{type(self).__module__}.{type(self).__qualname__}",
-            {
-                **self.target.to_json(),
-                "wandb_conn_id": self.wandb_conn_id,
-                "poll_interval": self.poll_interval,
-                "mode": self.mode,
-                "first": self.first,
-                "digest": self.digest,
-                "not_version": self.not_version,
-                "end_time": self.end_time,
-            },
-        )
+    def __str__(self) -> str:
+        return f"The alias {self.target}"
 
-    def shared_stream_key(self) -> Hashable:
-        """All aliases of one connection, read at the same interval, share a poll loop."""
-        return self._stream_key(self.wandb_conn_id, self.poll_interval)
+    @cached_property
+    def target(self) -> AliasTarget:
+        """The address of the alias, once its templates are rendered."""
+        if self.registry is not None:
+            return RegistryAlias(self.registry, self.collection, self.alias)
+        return ProjectAlias(self.entity, str(self.project), self.collection, self.alias)
 
-    @staticmethod
-    def _stream_key(wandb_conn_id: str, poll_interval: float) -> Hashable:
-        return ("wandb_airflow_provider.registry", wandb_conn_id, poll_interval)
+    @property
+    def wish(self) -> AliasWish:
+        """What ends the waiting."""
+        from wandb_airflow_provider.alias_wish import AliasWish
 
-    @classmethod
-    async def open_shared_stream(cls, kwargs: dict[str, Any]) -> AsyncGenerator[Snapshot, None]:
-        """Poll for all readers of the stream."""
-        from wandb_airflow_provider.triggers.alias_stream import interests_of, poll_aliases
+        return AliasWish(self.until, self.digest, self.not_version, self.tag, self.metadata, self.missing)
 
-        conn_id, interval = kwargs["wandb_conn_id"], kwargs["poll_interval"]
-        interests = interests_of(cls._stream_key(conn_id, interval))
-        async with aclosing(poll_aliases(conn_id, interval, interests)) as stream:
-            async for snapshot in stream:
-                yield snapshot
+    @property
+    def strict(self) -> bool:
+        """Whether a registry or collection that does not exist fails the waiting."""
+        return self.mode == "wait" and self.missing == "fail"
 
-    async def filter_shared_stream(
-        self, shared_stream: AsyncIterator[Snapshot]
+    @property
+    def every_read(self) -> bool:
+        """A watcher compares each read with what a webhook may have reported."""
+        return self.mode == "watch"
+
+    def _arguments(self) -> dict[str, Any]:
+        names = (*_FIELDS, "metadata", "mode", "first", "until", "missing")
+        return {name: getattr(self, name) for name in names}
+
+    def _place(self) -> tuple[str | None, ...]:
+        if isinstance(self.target, RegistryAlias):
+            return ("registry", self.target.registry)
+        return ("project", self.target.entity, self.target.project)
+
+    def awaited(self) -> AliasTarget:
+        """Return the address of the alias."""
+        return self.target
+
+    def reader(self) -> WandbReader:
+        """Return a reader for the aliases of this registry or project."""
+        from wandb_airflow_provider.triggers.alias_reader import ProjectAliasReader, RegistryAliasReader
+
+        if isinstance(self.target, RegistryAlias):
+            return RegistryAliasReader(self.wandb_conn_id, self.target.registry)
+        return ProjectAliasReader(self.wandb_conn_id)
+
+    def judge(self, observed: Observation) -> Decision:
+        """Return what a read of the alias means; the first one tells what ``moved`` differs from."""
+        from wandb_airflow_provider.alias_wish import Holder
+
+        if self.since is None:
+            self.since = dict(Holder.of(observed).to_json())
+        return self.wish.judge(self.target, observed, self._holder_before())
+
+    def _holder_before(self) -> Holder | None:
+        from wandb_airflow_provider.alias_wish import Holder
+
+        return Holder.from_json(self.since)
+
+    async def _events(
+        self, news: AsyncGenerator[News, None], poll: Poll, member: Membership
     ) -> AsyncGenerator[TriggerEvent, None]:
-        """Turn the shared snapshots into this trigger's events."""
-        from wandb_airflow_provider.triggers.alias_stream import interests_of
-
-        with interests_of(self.shared_stream_key()).register(self.target):
-            async with aclosing(self._events(shared_stream)) as events:
-                async for event in events:
-                    yield event
-
-    async def run(self) -> AsyncGenerator[TriggerEvent, None]:
-        """Poll for this trigger alone: Airflow before 3.3 knows no shared streams."""
-        from wandb_airflow_provider.triggers.alias_stream import Interests, poll_aliases
-
-        interests = Interests()
-        with interests.register(self.target):
-            stream = poll_aliases(self.wandb_conn_id, self.poll_interval, interests)
-            async with aclosing(stream), aclosing(self._events(stream)) as events:
-                async for event in events:
-                    yield event
-
-    async def _events(self, stream: AsyncIterator[Snapshot]) -> AsyncGenerator[TriggerEvent, None]:
-        if self.mode == "wait":
-            yield _event((await self._wait(stream)).to_json())
-            return
-        async with aclosing(self._watch(stream)) as events:
+        events = (
+            self._watch(news, poll, member) if self.mode == "watch" else super()._events(news, poll, member)
+        )
+        async with aclosing(events):
             async for event in events:
                 yield event
 
-    async def _wait(self, stream: AsyncIterator[Snapshot]) -> Decision:
-        from wandb_airflow_provider.waiting import AliasWish, decide
+    async def _watch(
+        self, news: AsyncGenerator[News, None], poll: Poll, member: Membership
+    ) -> AsyncGenerator[TriggerEvent, None]:
+        from wandb_airflow_provider.triggers.alias_memory import AliasMemory
 
-        wish = AliasWish(self.digest, self.not_version)
-        end_time = math.inf if self.end_time is None else self.end_time
-        observed: Observation | None = None
-        while True:
-            now = time.time()
-            decision = decide(self.target, wish, observed, now=now, end_time=end_time)
-            if decision.status != "wait":
-                return decision
-            try:
-                snapshot = await asyncio.wait_for(
-                    anext(stream), None if self.end_time is None else self.end_time - now
-                )
-            except TimeoutError:
-                return decide(self.target, wish, observed, now=end_time, end_time=end_time)
-            if self.target in snapshot:
-                observed = snapshot[self.target]
-                self._log_outage(observed)
-
-    async def _watch(self, stream: AsyncIterator[Snapshot]) -> AsyncGenerator[TriggerEvent, None]:
-        from wandb_airflow_provider.waiting import observe_change
-
-        memory = _Memory(self.asset_state_store, self.target)
+        memory = AliasMemory(self.asset_state_store, self.target)
         seen: Seen | None = None
-        async for snapshot in stream:
-            observed = snapshot.get(self.target)
-            if observed is None:
-                continue
+        missing: str | None = None
+        async for read, observed in news:
             self._log_outage(observed)
             if observed.error is not None:
                 continue
-            if not memory.recalled:
-                seen = await memory.recall()
-                if not memory.recalled:
-                    continue
-            after, change = observe_change(self.target, seen, observed.ref, first=self.first)
+            if observed.missing not in (None, missing):
+                self.log.warning("%s is watched, and cannot change now: %s", self, observed.missing)
+            missing = observed.missing
+            try:
+                after, change, own = await self._compare(memory, seen, observed, poll)
+            except Exception:
+                # A watcher that fails is started again by Airflow every 5 seconds, without back-off.
+                self.log.exception("%s could not be compared with what was last reported; trying again", self)
+                continue
             if change is not None:
-                yield _event(change.to_json())
-            if after != seen:
-                seen = after
-                await memory.keep(seen)
+                yield event_of(change.to_json())
+            if own and after != seen:
+                poll.when_persisted(member, read, partial(memory.keep, after))
+            seen = after
 
-    def _log_outage(self, observed: Observation) -> None:
-        """Say once when reading begins to fail, and once when it works again."""
-        if observed.error is not None and not self._failing:
-            self.log.warning("The alias %s cannot be read; trying again. %s", self.target, observed.error)
-        elif observed.error is None and self._failing:
-            self.log.info("The alias %s can be read again.", self.target)
-        self._failing = observed.error is not None
+    async def _compare(
+        self, memory: AliasMemory, seen: Seen | None, observed: Observation, poll: Poll
+    ) -> tuple[Seen, AliasChange | None, bool]:
+        """Return what is reported now, the change to report, and whether that is this watcher's finding."""
+        from wandb_airflow_provider.alias_change import observe_change
 
-
-def _event(payload: dict[str, Any]) -> TriggerEvent:
-    return TriggerEvent(payload)  # type: ignore[no-untyped-call]
-
-
-class _Memory:
-    """
-    What a watcher has last reported, kept in Airflow's asset state store when there is one.
-
-    A store that does not answer never ends the watching: it is asked again, and after some attempts the
-    watcher goes on with what it sees from then on.
-    """
-
-    def __init__(self, store: Any, target: RegistryAlias) -> None:
-        self._store = store
-        self._key = f"wandb_alias:{target}"
-        self._attempts = _RECALL_ATTEMPTS
-        self.recalled = store is None
-
-    async def recall(self) -> Seen | None:
-        """Return what was last reported; ``recalled`` tells whether the answer can be relied on."""
-        from wandb_airflow_provider.waiting import Seen
-
-        try:
-            stored = await self._store.aget(self._key)
-        except (AirflowRuntimeError, ValueError) as error:
-            self._attempts -= 1
-            self.recalled = not self._attempts
-            log.warning("What was last reported for %s cannot be read from Airflow: %s", self._key, error)
-            return None
-        self.recalled = True
-        return Seen.from_json(stored)
-
-    async def keep(self, seen: Seen) -> None:
-        """Store what is now reported."""
-        if self._store is None:
-            return
-        try:
-            await self._store.aset(self._key, seen.to_json())
-        except (AirflowRuntimeError, ValueError) as error:
-            log.warning(
-                "What was reported for %s cannot be stored in Airflow; after a restart it may be reported again, "
-                "and changes made meanwhile may be missed: %s",
-                self._key,
-                error,
-            )
+        while not memory.recalled:
+            seen = await memory.recall()
+            if not memory.recalled:
+                await asyncio.sleep(_RECALL_AGAIN_SECONDS)
+        # An observation may be older than what a webhook has reported: then the next one tells.
+        if (reported := await memory.reported_elsewhere(seen)) is not None:
+            return reported, None, False
+        ref = observed.ref
+        after, change = observe_change(self.target, seen, ref, first=self.first)
+        if change is not None:
+            if (reported := await memory.claim(change, seen)) is not None:
+                return reported, None, False
+            if ref is not None:
+                change = change._replace(ref=await self.complete(ref, poll))
+        return after, change, True

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
+import runpy
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,8 +18,10 @@ from wandb_airflow_provider.exceptions import (
     WandbAuthenticationError,
     WandbConfigurationError,
     WandbInvalidNameError,
+    WandbNotFoundError,
 )
 from wandb_airflow_provider.hooks.wandb import WandbHook
+from wandb_airflow_provider.sensors import waiting
 from wandb_airflow_provider.sensors.registry import WandbRegistryAliasSensor
 from wandb_airflow_provider.triggers.registry import WandbRegistryAliasTrigger
 
@@ -49,8 +53,10 @@ def test_a_held_alias_ends_the_sensor_at_once_with_the_version(
     linked = hook.link_to_registry(version, "model", unique, ["production"])
     finished = wait(deferrable=deferrable)
     assert (finished.state, finished.error) == ("success", None)
-    assert ArtifactRef.from_json(finished.xcom()).path == linked.path
-    assert finished.xcom()["digest"] == version.digest
+    pushed = finished.xcom()
+    assert ArtifactRef.from_json(pushed) == linked
+    assert (pushed["digest"], pushed["source_run"]) == (version.digest, version.source_run)
+    assert (pushed["registry"], pushed["alias"], pushed["previous_version"]) == ("model", "production", None)
 
 
 def test_a_deferrable_sensor_waits_in_the_triggerer_and_takes_its_answer(
@@ -64,6 +70,7 @@ def test_a_deferrable_sensor_waits_in_the_triggerer_and_takes_its_answer(
     kwargs = message.trigger_kwargs
     assert began + 50 <= kwargs["end_time"] <= time.time() + 50
     assert message.trigger_timeout.total_seconds() > 50
+    assert (kwargs["since"], kwargs["looked"]) == ({"version": None, "digest": None}, True)
     hook.link_to_registry(version, "model", unique, ["production"])
 
     async def answer() -> Any:
@@ -82,6 +89,7 @@ def test_a_deferrable_sensor_waits_in_the_triggerer_and_takes_its_answer(
         ({"status": "timed_out", "reason": "timeout", "message": "late"}, AirflowSensorTimeout),
         ({"status": "failed", "reason": "authentication", "message": "no"}, WandbAuthenticationError),
         ({"status": "failed", "reason": "configuration", "message": "no"}, WandbConfigurationError),
+        ({"status": "failed", "reason": "not_found", "message": "no"}, WandbNotFoundError),
         ({"status": "done", "reason": "alias_found"}, WandbConfigurationError),
         ({"nonsense": 1}, WandbConfigurationError),
         (None, WandbConfigurationError),
@@ -139,3 +147,77 @@ def test_an_outage_is_waited_out_in_this_process_with_one_warning(
         finished = wait(deferrable=False, timeout=4)
     assert isinstance(finished.error, AirflowSensorTimeout)
     assert len([line for line in lines if "cannot be read" in line["event"]]) == 1
+
+
+def test_a_move_is_told_from_the_holder_when_the_sensor_began_however_late_the_triggerer_looks(
+    hook: WandbHook, version: ArtifactRef, log_run: Any, wait: Any, unique: str
+) -> None:
+    hook.link_to_registry(version, "model", unique, ["production"])
+    (message,) = wait(deferrable=True, until="moved").supervisor.of("DeferTask")
+    hook.link_to_registry(log_run({"m": 1}, "b")[1], "model", unique, ["production"])
+
+    async def answer() -> Any:
+        trigger = WandbRegistryAliasTrigger(**message.trigger_kwargs)
+        return [event.payload async for event in trigger.run()]
+
+    (event,) = asyncio.run(answer())
+    pushed = wait(deferrable=True, until="moved", resume={"event": event}).xcom()
+    assert (pushed["version"], pushed["previous_version"]) == ("v1", "v0")
+    assert pushed["previous_digest"] == version.digest
+
+
+def test_a_rescheduled_sensor_remembers_who_held_the_alias_when_it_began(
+    hook: WandbHook, version: ArtifactRef, log_run: Any, wait: Any, unique: str
+) -> None:
+    hook.link_to_registry(version, "model", unique, ["production"])
+    arguments = {"deferrable": False, "mode": "reschedule", "until": "moved"}
+    assert wait(**arguments).state == "up_for_reschedule"
+    assert wait(**arguments).state == "up_for_reschedule"
+    hook.link_to_registry(log_run({"m": 1}, "b")[1], "model", unique, ["production"])
+    finished = wait(**arguments)
+    assert finished.state == "success"
+    assert (finished.xcom()["version"], finished.xcom()["previous_version"]) == ("v1", "v0")
+
+
+def test_a_sensor_starts_in_the_triggerer_only_where_nobody_has_to_look_before(unique: str) -> None:
+    def made(**arguments: Any) -> WandbRegistryAliasSensor:
+        return WandbRegistryAliasSensor(
+            task_id="wait",
+            registry="model",
+            collection=unique,
+            alias="{{ params.alias }}",
+            deferrable=True,
+            timeout=50,
+            start_from_trigger=True,
+            **arguments,
+        )
+
+    sensor = made()
+    assert sensor.start_from_trigger
+    arguments = sensor.start_trigger_args
+    assert arguments.timeout.total_seconds() > 50
+    trigger = WandbRegistryAliasTrigger(**arguments.trigger_kwargs)
+    assert (trigger.mode, trigger.alias, trigger.looked) == ("wait", "{{ params.alias }}", False)
+    assert made(until="moved", since="v3").start_from_trigger
+    assert not made(until="moved").start_from_trigger
+    assert not WandbRegistryAliasSensor.start_from_trigger
+
+
+def test_a_sensor_defers_by_airflow_s_own_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE", "True")
+    module = runpy.run_path(str(waiting.__file__))
+    for sensor, expected in ((module["WandbWaitSensor"], True), (waiting.WandbWaitSensor, False)):
+        assert inspect.signature(sensor.__init__).parameters["deferrable"].default is expected
+
+
+def test_a_collection_that_does_not_exist_fails_the_sensor_that_asks_for_it(
+    hook: WandbHook, wait: Any, unique: str
+) -> None:
+    finished = wait(missing="fail", retries=3)
+    assert isinstance(finished.error, WandbNotFoundError)
+    assert unique in str(finished.error)
+
+
+def test_a_sensor_without_a_place_is_refused_when_the_dag_is_parsed() -> None:
+    with pytest.raises(WandbConfigurationError):
+        WandbRegistryAliasSensor(task_id="wait", collection="c", alias="a")

@@ -1,0 +1,217 @@
+"""The loop of reads, with a reader that needs no W&B."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import aclosing
+from typing import Any
+
+import pytest
+
+from wandb_airflow_provider.alias_wish import Observation
+from wandb_airflow_provider.artifacts import ArtifactRef
+from wandb_airflow_provider.exceptions import (
+    WandbAuthenticationError,
+    WandbError,
+    WandbPermanentError,
+    WandbUnavailableError,
+)
+from wandb_airflow_provider.triggers.helper_thread import HelperThread
+from wandb_airflow_provider.triggers.local_stream import local_stream
+from wandb_airflow_provider.triggers.poll import Poll, poll_of
+from wandb_airflow_provider.triggers.reader import WandbReader
+
+
+class Table:
+    """A reader that tells what is in a table."""
+
+    def __init__(self) -> None:
+        self.held: dict[str, str] = {}
+        self.reads: list[list[str]] = []
+        self.closed = 0
+
+    def read(self, targets: Collection[str], strict: Collection[str] = ()) -> Mapping[str, Any]:
+        self.reads.append(sorted(targets))
+        return {target: Observation(missing=self.held.get(target)) for target in targets}
+
+    def complete(self, ref: ArtifactRef) -> ArtifactRef:
+        return ref
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+async def ends(done: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not done():  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+
+
+def test_an_unchanged_read_wakes_nobody_unless_every_read_is_asked_for() -> None:
+    async def scenario(every_read: bool) -> int:
+        table, snapshots = Table(), 0
+        poll = Poll(table, on_idle=lambda: None)
+        with poll.join("a", 0.01, hurry=True, every_read=every_read):
+
+            async def listen() -> None:
+                nonlocal snapshots
+                async for _ in poll.snapshots():
+                    snapshots += 1
+
+            listening = asyncio.create_task(listen())
+            await ends(lambda: len(table.reads) >= 6)
+            listening.cancel()
+            await asyncio.wait([listening])
+        return snapshots
+
+    assert asyncio.run(scenario(False)) == 1
+    assert asyncio.run(scenario(True)) >= 4
+
+
+def test_a_trigger_is_told_only_what_was_read_after_it_joined() -> None:
+    async def scenario() -> list[Any]:
+        poll = Poll(Table(), on_idle=lambda: None)
+        with poll.join("a", 0.01, hurry=True):
+            async with aclosing(poll.snapshots()) as snapshots:
+                before = await anext(snapshots)
+                with poll.join("a", 0.01, hurry=False) as late:
+                    after = await anext(snapshots)
+                    return [before.news_for(late), after.news_for(late)]
+
+    before, after = asyncio.run(scenario())
+    assert before is None
+    assert after == Observation()
+
+
+def test_what_a_trigger_reported_is_kept_once_it_is_stored_and_only_while_the_trigger_lives() -> None:
+    kept: list[str] = []
+
+    def keep(name: str) -> Callable[[], Any]:
+        async def keep() -> None:
+            kept.append(name)
+
+        return keep
+
+    async def scenario() -> None:
+        poll = Poll(Table(), on_idle=lambda: None)
+        with poll.join("a", 1, hurry=True) as member:
+            poll.when_persisted(member, 1, keep("stored"))
+            poll.when_persisted(member, 2, keep("not stored"))
+            await poll.settle(1, persisted=True)
+            await poll.settle(2, persisted=False)
+            await poll.settle(2, persisted=True)
+            poll.when_persisted(member, 3, keep("gone"))
+        await poll.settle(3, persisted=True)
+
+    asyncio.run(scenario())
+    assert kept == ["stored"]
+
+
+def test_the_reader_is_closed_once_when_the_last_one_leaves() -> None:
+    async def scenario() -> Table:
+        table = Table()
+        poll = poll_of("key", lambda: table)
+        assert poll_of("key", Table) is poll
+        with poll.join("a", 0.01, hurry=True):
+            for _ in range(3):
+                async with aclosing(local_stream(poll)) as stream:
+                    await anext(stream)
+            assert table.closed == 0
+        assert poll_of("key", Table) is not poll
+        await ends(lambda: table.closed > 0)
+        return table
+
+    assert asyncio.run(scenario()).closed == 1
+
+
+def test_a_slow_listener_gets_the_latest_snapshot_and_delays_nobody() -> None:
+    async def scenario() -> tuple[int, Any]:
+        table = Table()
+        poll = Poll(table, on_idle=lambda: None)
+        with poll.join("a", 0.01, hurry=True, every_read=True):
+            async with aclosing(local_stream(poll)) as slow, aclosing(local_stream(poll)) as quick:
+                await asyncio.gather(anext(slow), anext(quick))
+                for number in range(5):
+                    table.held["a"] = str(number)
+                    async for snapshot in quick:
+                        if snapshot.observed["a"].missing == str(number):
+                            break
+                return len(table.reads), (await anext(slow)).observed["a"].missing
+
+    reads, latest = asyncio.run(scenario())
+    assert reads >= 6
+    assert latest == "4"
+
+
+class Refusing(WandbReader):
+    """W&B refuses some targets, whatever they are asked for with."""
+
+    def __init__(self, refused: Collection[str], error: type[BaseException] = WandbPermanentError) -> None:
+        super().__init__("wandb_default")
+        self.refused = refused
+        self.error = error
+        self.reads = 0
+
+    def _forget(self) -> None: ...
+
+    def _failed(self, error: WandbError) -> Any:
+        return Observation(error=error)
+
+    def _read(self, hook: Any, targets: Sequence[str], strict: Collection[str]) -> Mapping[str, Any]:
+        self.reads += 1
+        if set(targets) & set(self.refused):
+            raise self.error(f"refused: {targets}")
+        return dict.fromkeys(targets, Observation())
+
+
+@pytest.fixture
+def names() -> list[str]:
+    return [f"t{number}" for number in range(1000)]
+
+
+def test_a_target_that_w_and_b_refuses_fails_alone(names: list[str]) -> None:
+    reader = Refusing({"t17"})
+    found = reader.read(names)
+    assert {name for name, seen in found.items() if seen.error} == {"t17"}
+    assert reader.reads < 25
+    reader.close()
+
+
+def test_many_refused_targets_do_not_become_many_requests(names: list[str]) -> None:
+    reader = Refusing(names)
+    found = reader.read(names)
+    assert reader.reads <= 70
+    assert all(isinstance(seen.error, WandbUnavailableError) for seen in found.values())
+    reader.close()
+
+
+def test_wandb_giving_up_its_process_ends_neither_the_thread_nor_the_loop(names: list[str]) -> None:
+    reader = Refusing(names, SystemExit)
+    assert isinstance(reader.read(names)["t0"].error, WandbUnavailableError)
+    reader.close()
+
+    def leave() -> None:
+        raise SystemExit(1)
+
+    async def scenario() -> str:
+        thread = HelperThread("test")
+        with pytest.raises(RuntimeError, match="SystemExit"):
+            await thread.call(leave)
+        try:
+            return await thread.call(lambda: "still there")
+        finally:
+            thread.end(lambda: None)
+
+    assert asyncio.run(scenario()) == "still there"
+
+
+@pytest.mark.parametrize("error", [WandbAuthenticationError, WandbUnavailableError])
+def test_an_error_of_the_connection_is_everybody_s_after_one_request(
+    names: list[str], error: type[WandbError]
+) -> None:
+    reader = Refusing(names, error)
+    found = reader.read(names)
+    assert reader.reads == 1
+    assert {type(seen.error) for seen in found.values()} == {error}
+    reader.close()

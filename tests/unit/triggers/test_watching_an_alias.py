@@ -1,0 +1,283 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+from typing import Any
+
+import pytest
+from airflow.triggers.base import TriggerEvent
+from structlog.testing import capture_logs
+
+from wandb_airflow_provider.alias_change import AliasChange, Claim, Seen, claim_key, observe_change, seen_key
+from wandb_airflow_provider.hooks.wandb import WandbHook
+from wandb_airflow_provider.registry import RegistryAlias
+
+INTERVAL = 0.2
+PATIENCE = 60.0
+
+
+async def next_event(events: AsyncIterator[TriggerEvent]) -> Any:
+    return (await asyncio.wait_for(anext(events), PATIENCE)).payload
+
+
+def remove_alias(hook: WandbHook, unique: str) -> None:
+    artifact = hook.get_conn().artifact(f"wandb-registry-model/{unique}:production")
+    artifact.aliases.remove("production")
+    artifact.save()
+
+
+def test_watching_reports_each_addition_move_and_removal_once(
+    hook: WandbHook, versions: list[Any], trigger: Any, unique: str
+) -> None:
+    async def scenario() -> list[Any]:
+        seen = []
+        async with aclosing(trigger(mode="watch").run()) as events:
+            first = asyncio.create_task(next_event(events))
+            await asyncio.wait([first], timeout=10 * INTERVAL)
+            assert not first.done()
+            await asyncio.to_thread(hook.link_to_registry, versions[0], "model", unique, ["production"])
+            seen.append(await first)
+            await asyncio.to_thread(hook.link_to_registry, versions[1], "model", unique, ["production"])
+            seen.append(await next_event(events))
+            await asyncio.to_thread(remove_alias, hook, unique)
+            seen.append(await next_event(events))
+        return seen
+
+    added, moved, removed = asyncio.run(scenario())
+    assert [event["change"] for event in (added, moved, removed)] == ["added", "moved", "removed"]
+    assert (added["version"], moved["version"], removed["version"]) == ("v0", "v1", None)
+    assert (moved["previous_version"], moved["previous_digest"]) == ("v0", versions[0].digest)
+    assert moved["digest"] == versions[1].digest
+    assert moved["source_run"] == versions[1].source_run
+    assert moved["url"].startswith("http")
+    assert removed["previous_digest"] == versions[1].digest
+    assert len({event["idempotency_key"] for event in (added, moved, removed)}) == 3
+
+
+def test_a_first_observation_fires_only_when_it_is_asked_to(
+    hook: WandbHook, versions: list[Any], trigger: Any, unique: str
+) -> None:
+    hook.link_to_registry(versions[0], "model", unique, ["production"])
+
+    async def first_event(first: str) -> Any:
+        async with aclosing(trigger(mode="watch", first=first).run()) as events:
+            return await asyncio.wait_for(anext(events), 10 * INTERVAL if first == "baseline" else PATIENCE)
+
+    assert asyncio.run(first_event("fire")).payload["change"] == "added"
+    with pytest.raises(TimeoutError):
+        asyncio.run(first_event("baseline"))
+
+
+@pytest.fixture
+def watch(trigger: Any, store: Any, triggerer: Any, until: Any, at_rest: Any) -> Callable[..., list[Any]]:
+    """``watch(enough)`` watches in a triggerer of its own until there is enough, and is then killed."""
+
+    def watch(enough: Callable[[], bool], *, stores_events: bool = True) -> list[Any]:
+        async def scenario() -> list[Any]:
+            here = type(triggerer)()
+            here.stores = stores_events
+            watcher = trigger(mode="watch")
+            watcher.asset_state_store = store.accessors()
+            running = asyncio.create_task(here.run(1, watcher))
+            await until(lambda: enough() or running.done() or bool(not stores_events and here.events.get(1)))
+            running.cancel()
+            await asyncio.wait([running])
+            return list(here.events.get(1, []))
+
+        sent = asyncio.run(scenario())
+        at_rest()
+        return sent
+
+    return watch
+
+
+def test_a_change_made_while_no_triggerer_ran_is_reported_after_the_restart_and_only_once(
+    hook: WandbHook, versions: list[Any], watch: Any, store: Any, unique: str
+) -> None:
+    target = f"model/{unique}:production"
+    hook.link_to_registry(versions[0], "model", unique, ["production"])
+    assert watch(lambda: store.version(target) == "v0") == []
+    hook.link_to_registry(versions[1], "model", unique, ["production"])
+    (event,) = watch(lambda: store.version(target) == "v1")
+    assert (event["change"], event["previous_version"], event["version"]) == ("moved", "v0", "v1")
+
+
+def test_a_triggerer_killed_before_airflow_stored_the_event_repeats_it_with_the_same_key(
+    hook: WandbHook, versions: list[Any], watch: Any, store: Any, unique: str
+) -> None:
+    target = f"model/{unique}:production"
+    hook.link_to_registry(versions[0], "model", unique, ["production"])
+    watch(lambda: store.version(target) == "v0")
+    hook.link_to_registry(versions[1], "model", unique, ["production"])
+
+    lost = [watch(lambda: False, stores_events=False) for _ in range(3)]
+
+    assert store.version(target) == "v0"
+    assert len({event["idempotency_key"] for (event,) in lost}) == 1
+    assert watch(lambda: store.version(target) == "v1") == lost[0]
+
+
+def test_a_state_store_that_fails_for_a_moment_loses_no_change(
+    hook: WandbHook, versions: list[Any], trigger: Any, unique: str, store: Any
+) -> None:
+    hook.link_to_registry(versions[1], "model", unique, ["production"])
+    watcher = trigger(mode="watch")
+    watcher.asset_state_store = store.accessors()
+    store.values[f"wandb_alias:model/{unique}:production"] = json.dumps(
+        {"version": "v0", "digest": versions[0].digest, "sequence": 7}
+    )
+    store.failures = 2
+
+    async def scenario() -> Any:
+        async with aclosing(watcher.run()) as events:
+            return await next_event(events)
+
+    event = asyncio.run(scenario())
+    assert (event["change"], event["previous_digest"]) == ("moved", versions[0].digest)
+    assert event["digest"] == versions[1].digest
+
+
+def test_a_state_store_that_stays_broken_does_not_end_the_watching(
+    hook: WandbHook, versions: list[Any], trigger: Any, unique: str, store: Any, until: Any
+) -> None:
+    hook.link_to_registry(versions[0], "model", unique, ["production"])
+    store.failures = 1000
+    watcher = trigger(mode="watch")
+    watcher.asset_state_store = store.accessors()
+
+    async def scenario() -> Any:
+        async with aclosing(watcher.run()) as events:
+            first = asyncio.create_task(next_event(events))
+            await until(lambda: store.failures <= 997)
+            # Three attempts to recall are over; what is seen from now on is compared with the next read.
+            await asyncio.sleep(5 * INTERVAL)
+            await asyncio.to_thread(hook.link_to_registry, versions[1], "model", unique, ["production"])
+            return await first
+
+    assert asyncio.run(scenario())["change"] == "moved"
+
+
+def test_w_and_b_failing_for_long_fails_no_watcher_and_hides_no_change(
+    server: Any, connect: Any, hook: WandbHook, versions: list[Any], trigger: Any, unique: str, until: Any
+) -> None:
+    connect(server, extra={"project": unique, "timeout": 1})
+    hook.link_to_registry(versions[0], "model", unique, ["production"])
+    reads = len(server.requests("RegistryVersions"))
+
+    async def scenario() -> Any:
+        async with aclosing(trigger(mode="watch").run()) as events:
+            first = asyncio.create_task(next_event(events))
+            await until(lambda: len(server.requests("RegistryVersions")) >= reads + 2)
+            server.faults.fail(503, op="RegistryVersions", times=None)
+            await asyncio.to_thread(hook.link_to_registry, versions[1], "model", unique, ["production"])
+            await until(lambda: [line for line in lines if "cannot be read" in line["event"]])
+            await asyncio.sleep(1.5)
+            assert not first.done()
+            server.faults.clear()
+            return await first
+
+    with capture_logs() as lines:
+        event = asyncio.run(scenario())
+    assert (event["change"], event["version"]) == ("moved", "v1")
+    assert [line["log_level"] for line in lines if "cannot be read" in line["event"]] == ["warning"]
+
+
+def test_a_helper_process_of_wandb_that_is_killed_is_replaced(
+    server: Any, hook: WandbHook, versions: list[Any], trigger: Any, unique: str, until: Any
+) -> None:
+    import psutil
+
+    linked = hook.link_to_registry(versions[0], "model", unique)
+    reads = len(server.requests("RegistryVersions"))
+
+    def kill() -> None:
+        for child in psutil.Process().children():
+            if child.name() == "wandb-core":
+                child.kill()
+
+    async def scenario() -> Any:
+        async with aclosing(trigger(mode="watch").run()) as events:
+            first = asyncio.create_task(next_event(events))
+            await until(lambda: len(server.requests("RegistryVersions")) >= reads + 2)
+            kill()
+            await until(lambda: [line for line in lines if "cannot be read" in line["event"]])
+            again = len(server.requests("RegistryVersions"))
+            await until(lambda: len(server.requests("RegistryVersions")) > again)
+            await asyncio.to_thread(hook.link_to_registry, linked, "model", unique, ["production"])
+            return await first
+
+    with capture_logs() as lines:
+        assert asyncio.run(scenario())["change"] == "added"
+
+
+def test_a_key_that_is_revoked_and_replaced_ends_no_watcher(
+    server: Any, connect: Any, hook: WandbHook, versions: list[Any], trigger: Any, unique: str, until: Any
+) -> None:
+    hook.link_to_registry(versions[0], "model", unique, ["production"])
+    connect(server, "rotated", password="0" * 40)
+
+    async def scenario() -> Any:
+        watcher = trigger(mode="watch", first="fire", wandb_conn_id="rotated")
+        async with aclosing(watcher.run()) as events:
+            first = asyncio.create_task(next_event(events))
+            await until(lambda: [line for line in lines if "cannot be read" in line["event"]])
+            assert not first.done()
+            connect(server, "rotated")
+            return await first
+
+    with capture_logs() as lines:
+        assert asyncio.run(scenario())["change"] == "added"
+
+
+def claimed_by_a_webhook(store: Any, target: RegistryAlias, ref: Any, *, seconds_ago: float) -> AliasChange:
+    """Return the change from an earlier holder, which a webhook has claimed and not yet reported."""
+    before = Seen("v9", "9" * 32, 4)
+    _, change = observe_change(target, before, ref)
+    assert change is not None
+    claim = Claim(change.idempotency_key, time.time() - seconds_ago)
+    store.values[seen_key(target)] = json.dumps(before.to_json())
+    store.values[claim_key(target, "push")] = json.dumps(claim.to_json())
+    return change
+
+
+def test_an_error_that_nobody_expected_does_not_end_the_watching(
+    hook: WandbHook, versions: list[Any], watch: Any, store: Any, unique: str
+) -> None:
+    hook.link_to_registry(versions[0], "model", unique, ["production"])
+    store.failures, store.broken = 3, RuntimeError("nobody expected this")
+    assert watch(lambda: store.version(f"model/{unique}:production") == "v0") == []
+    assert store.failures == 0
+
+
+def test_a_change_that_a_webhook_has_reported_is_not_reported_again(
+    hook: WandbHook, versions: list[Any], watch: Any, store: Any, unique: str
+) -> None:
+    target = RegistryAlias("model", unique, "production")
+    linked = hook.link_to_registry(versions[0], "model", unique, ["production"])
+    change = claimed_by_a_webhook(store, target, linked, seconds_ago=0)
+    waited = False
+
+    def reported() -> bool:
+        nonlocal waited
+        if claim_key(target, "poll") in store.values and not waited:
+            # The watcher has claimed the change, and gives the webhook time, which now stores its report.
+            waited = True
+            store.values[seen_key(target)] = json.dumps(change.after.to_json())
+        return waited and time.time() > began + 3
+
+    began = time.time()
+    assert watch(reported) == []
+    assert waited
+
+
+def test_a_webhook_that_died_over_a_change_hides_it_from_no_watcher(
+    hook: WandbHook, versions: list[Any], watch: Any, store: Any, unique: str
+) -> None:
+    target = RegistryAlias("model", unique, "production")
+    linked = hook.link_to_registry(versions[0], "model", unique, ["production"])
+    change = claimed_by_a_webhook(store, target, linked, seconds_ago=40)
+    (event,) = watch(lambda: store.version(str(target)) == "v0")
+    assert event["idempotency_key"] == change.idempotency_key

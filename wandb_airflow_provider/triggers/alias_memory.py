@@ -1,0 +1,115 @@
+"""What the watcher of an alias has last reported, kept by Airflow between restarts and shared with webhooks."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk.exceptions import AirflowRuntimeError
+
+from wandb_airflow_provider.alias_change import Claim, Seen, claim_key, seen_key
+
+if TYPE_CHECKING:
+    from wandb_airflow_provider.alias_change import AliasChange, AliasTarget
+
+__all__ = ["AliasMemory"]
+
+log = logging.getLogger(__name__)
+
+# How often a state store that does not answer is asked before the watcher goes on without it.
+_RECALL_ATTEMPTS = 3
+_YIELD_SECONDS = 0.5
+_STORE_ERRORS = (AirflowRuntimeError, ValueError, OSError, TimeoutError)
+
+
+class AliasMemory:
+    """
+    What was last reported of an alias, kept in Airflow's asset state store when there is one.
+
+    A store that does not answer never ends the watching: it is asked again, and after some attempts the
+    watcher goes on with what it sees from then on.
+    """
+
+    def __init__(self, store: Any, target: AliasTarget) -> None:
+        self._store = store
+        self._target = target
+        self._attempts = _RECALL_ATTEMPTS
+        self._webhooks = False
+        self.recalled = store is None
+
+    async def recall(self) -> Seen | None:
+        """Return what was last reported; ``recalled`` tells whether the answer can be relied on."""
+        try:
+            stored = await self._store.aget(seen_key(self._target))
+            self._webhooks = await self._store.aget(claim_key(self._target, "push")) is not None
+        except _STORE_ERRORS as error:
+            self._attempts -= 1
+            self.recalled = not self._attempts
+            log.warning("What was last reported for %s cannot be read from Airflow: %s", self._target, error)
+            return None
+        self.recalled = True
+        return Seen.from_json(stored)
+
+    async def reported_elsewhere(self, seen: Seen | None) -> Seen | None:
+        """Return what a webhook has reported since; None when it has not, or when webhooks are not in use."""
+        return await self._newer(seen) if self._webhooks else None
+
+    async def claim(self, change: AliasChange, seen: Seen | None) -> Seen | None:
+        """
+        Say that this watcher reports a change, and make sure that a webhook does not report it too.
+
+        :return: What the webhook has reported, in which case the watcher must not; else None.
+        """
+        if self._store is None:
+            return None
+        reported = await self._newer(seen)
+        if reported is not None:
+            return reported
+        try:
+            claim = Claim.of(change, time.time())
+            # First the claim, then the look at the other's: at least one of two sees the other.
+            await self._store.aset(claim_key(self._target, "poll"), claim.to_json())
+            while (other := await self._pushed()) is not None and other.holds(change, time.time()):
+                await asyncio.sleep(_YIELD_SECONDS)
+                reported = await self._newer(seen)
+                if reported is not None:
+                    return reported
+        except _STORE_ERRORS as error:
+            log.warning(
+                "Airflow's store cannot be asked whether a webhook reports the change of %s, which may come twice: %s",
+                self._target,
+                error,
+            )
+        return None
+
+    async def keep(self, seen: Seen) -> None:
+        """Store what is now reported."""
+        if self._store is None:
+            return
+        try:
+            await self._store.aset(seen_key(self._target), seen.to_json())
+        except _STORE_ERRORS as error:
+            log.warning(
+                "What was reported for %s cannot be stored in Airflow; after a restart it may be reported again, "
+                "and changes made meanwhile may be missed: %s",
+                self._target,
+                error,
+            )
+
+    async def _pushed(self) -> Claim | None:
+        claim = Claim.from_json(await self._store.aget(claim_key(self._target, "push")))
+        self._webhooks = self._webhooks or claim is not None
+        return claim
+
+    async def _newer(self, seen: Seen | None) -> Seen | None:
+        """Return what is stored if it is later than what this watcher has reported, which may be stored later."""
+        try:
+            stored = Seen.from_json(await self._store.aget(seen_key(self._target)))
+        except _STORE_ERRORS as error:
+            log.warning("What was last reported for %s cannot be read from Airflow: %s", self._target, error)
+            return None
+        if stored is None or stored.sequence <= (seen.sequence if seen else 0):
+            return None
+        return stored
