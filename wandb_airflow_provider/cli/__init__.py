@@ -14,6 +14,7 @@ commands:
   demo       run the weekly retraining workflow on a local Airflow and a local W&B
   devserver  start a local W&B-compatible server for development and tests
   sync       upload the runs that wait in a spool since W&B was unavailable
+  trace      print the W&B runs of a DAG run as a tree
 
 'wandb-airflow COMMAND --help' describes the options of a command.
 """
@@ -72,4 +73,15 @@ def _sync(argv: list[str]) -> int:
     return sync(argv)
 
 
-_COMMANDS: dict[str, Callable[[list[str]], int]] = {"demo": _demo, "devserver": _devserver, "sync": _sync}
+def _trace(argv: list[str]) -> int:
+    from wandb_airflow_provider.cli.trace import main as trace
+
+    return trace(argv)
+
+
+_COMMANDS: dict[str, Callable[[list[str]], int]] = {
+    "demo": _demo,
+    "devserver": _devserver,
+    "sync": _sync,
+    "trace": _trace,
+}
