@@ -320,7 +320,13 @@ class _Process(ProcessRun):
             self._put_away(complete)
 
     def _put_away(self, complete: bool) -> None:
-        kept = self._folder.put_away(keep_unsent=not complete) if self._folder is not None else None
+        if self._folder is None:
+            return
+        # Of a flow whose task went well, the runs that lie here are those of its steps, which are all sent.
+        went_well = self._ended in ("success", "skipped") and not any(
+            self._folder.path.glob(f"wandb/*run-*-{self._ref.wandb_run_id}")
+        )
+        kept = self._folder.put_away(keep_unsent=not complete and not went_well)
         if kept is not None:
             log.warning(
                 "The process did not finish the W&B run %s. What it may not have sent is in %s; `wandb sync` uploads "

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from wandb_airflow_provider.exceptions import WandbConfigurationError
 from wandb_airflow_provider.identity import CONFIG_KEY, clean_tags
 from wandb_airflow_provider.operators.base import TaskRunSource
+from wandb_airflow_provider.process_context import config_variables
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 __all__ = ["KEY_VARIABLE", "ProcessRun", "RunArguments", "wandb_environment"]
 
 KEY_VARIABLE = "WANDB_API_KEY"
-# Linux refuses a process of which one variable is longer than 128 KiB.
-_MAX_VARIABLE = 100_000
 
 
 class RunArguments(NamedTuple):
@@ -91,7 +89,7 @@ class ProcessRun(TaskRunSource):
             found["WANDB_RUN_ID"] = spec.wandb_run_id if run_id == "child" else run_id
             found["WANDB_NAME"] = spec.name
             found["WANDB_RESUME"] = "allow"
-        return {**found, **dict(_config_variables(config))}
+        return {**found, **dict(config_variables(config))}
 
     def _below_the_task(self, spec: RunSpec) -> dict[str, Any]:
         provenance = {**spec.config[CONFIG_KEY], "retry_of": None}
@@ -142,12 +140,3 @@ def wandb_environment(
         )
     variables = source.variables(source.spec(), run_id=run_id)
     return {**variables, KEY_VARIABLE: source.hook.connection.api_key} if secrets == "value" else variables
-
-
-def _config_variables(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    text = json.dumps(dict(config), default=str)
-    if len(text) <= _MAX_VARIABLE:
-        yield "WANDB_CONFIG", text
-        return
-    for number, start in enumerate(range(0, len(text), _MAX_VARIABLE)):
-        yield f"WANDB_CONFIG_{number}", text[start : start + _MAX_VARIABLE]
