@@ -1,0 +1,64 @@
+"""The XCom backend as Airflow's task runner uses it, with an S3 server on loopback."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from wandb_airflow_provider.xcom import producer
+from wandb_airflow_provider.xcom.backend import WandbXComBackend
+
+
+@pytest.fixture
+def option(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """``option(purge="delete")`` sets options of the section."""
+
+    def option(**values: Any) -> None:
+        for name, value in values.items():
+            monkeypatch.setenv(f"AIRFLOW__WANDB_XCOM__{name.upper()}", str(value))
+
+    return option
+
+
+@pytest.fixture
+def backend(hook: Any, supervisor: Any, monkeypatch: pytest.MonkeyPatch) -> type[WandbXComBackend]:
+    """Airflow configured with the backend, and a project of the test's own."""
+    from airflow.sdk.execution_time import task_runner, xcom
+
+    monkeypatch.setattr(xcom, "XCom", WandbXComBackend)
+    monkeypatch.setattr(task_runner, "XCom", WandbXComBackend)
+    producer._prepared.clear()
+    return WandbXComBackend
+
+
+@pytest.fixture(scope="session")
+def s3_url() -> Iterator[str]:
+    from moto.server import ThreadedMotoServer
+
+    store = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    store.start()
+    yield "http://{}:{}".format(*store.get_host_and_port())
+    store.stop()
+
+
+@pytest.fixture
+def bucket(s3_url: str, monkeypatch: pytest.MonkeyPatch, unique: str) -> Any:
+    """A bucket of the test's own."""
+    import boto3
+    import s3fs
+
+    for name, value in (
+        ("AWS_ENDPOINT_URL", s3_url),
+        ("AWS_S3_ENDPOINT_URL", s3_url),
+        ("AWS_ACCESS_KEY_ID", "testing"),
+        ("AWS_SECRET_ACCESS_KEY", "testing"),
+        ("AWS_DEFAULT_REGION", "us-east-1"),
+    ):
+        monkeypatch.setenv(name, value)
+    s3fs.S3FileSystem.clear_instance_cache()
+    made = boto3.resource("s3", endpoint_url=s3_url).Bucket(unique[-60:].strip("-"))
+    made.create()
+    yield made
+    s3fs.S3FileSystem.clear_instance_cache()

@@ -1,0 +1,318 @@
+"""What someone may write who can write XComs, artifacts or objects: each is refused."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import pickle
+import zipfile
+from collections import namedtuple
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from wandb_airflow_provider.exceptions import WandbXComIntegrityError, WandbXComRefusedError
+from wandb_airflow_provider.xcom.backend import WandbXComBackend
+from wandb_airflow_provider.xcom.codecs.registry import codec_named
+from wandb_airflow_provider.xcom.index import INDEX_NAME, Index
+from wandb_airflow_provider.xcom.reference import MARKER, StoredReference
+from wandb_airflow_provider.xcom.settings import Limits
+
+Raw = namedtuple("Raw", "value")
+LIMITS = Limits(1 << 20, 100)
+Forge = Callable[..., Any]
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder as XCom storage, in which an attacker may write."""
+    folder = tmp_path / "store"
+    folder.mkdir()
+    monkeypatch.setenv("AIRFLOW__WANDB_XCOM__STORAGE", str(folder))
+    return folder
+
+
+@pytest.fixture
+def forge(store: Path) -> Forge:
+    """``forge(index, files)`` plants a value with a digest that matches, and returns a reference to it."""
+
+    def forge(index: dict[str, Any], files: dict[str, bytes] | None = None, **changes: Any) -> dict[str, Any]:
+        facts = {
+            name: [len(content), hashlib.sha256(content).hexdigest(), 0o600]
+            for name, content in (files or {}).items()
+        }
+        content = json.dumps({"format": 1, "meta": {}, "files": facts, "folders": {}, **index}).encode()
+        digest = hashlib.sha256(content).hexdigest()
+        folder = store / "evil" / digest
+        folder.mkdir(parents=True)
+        (folder / INDEX_NAME).write_bytes(content)
+        for name, body in (files or {}).items():
+            (folder / name).write_bytes(body)
+        ref = StoredReference(f"sha256:{digest}", index["codec"], "evil", 1, 1, store=f"file://{store}")
+        return {**ref.to_json(), **changes}
+
+    return forge
+
+
+def pull(raw: Any) -> Any:
+    return WandbXComBackend.deserialize_value(Raw(raw))
+
+
+def test_a_planted_value_with_everything_right_is_read(forge: Forge) -> None:
+    assert pull(forge({"codec": "text"}, {"value.txt": b"hello"})) == "hello"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"name": "../../etc"},
+        {"name": ".."},
+        {"digest": "sha256:../../../etc/passwd"},
+        {"digest": "md5:1234"},
+        {"store": "file:///etc"},
+        {"store": "s3://other-bucket/xcom"},
+        {"store": None},
+        {"artifact": "local/p/evil:latest"},
+        {"artifact": "local/../evil:v0"},
+        {"artifact": "local/p/another:v0"},
+        {"codec": "../pickle"},
+        {"codec": "unknown"},
+        {"codec": "bytes"},
+        {"size_bytes": -1},
+        {"size_bytes": True},
+        {"size_bytes": 1 << 62},
+        {"url": "javascript:alert(1)"},
+        {"alias": "production"},
+        {"kind": 7},
+        {MARKER: 2},
+        {"extra": 1},
+    ],
+    ids=str,
+)
+def test_a_forged_reference_is_refused(forge: Forge, changes: dict[str, Any]) -> None:
+    raw = forge({"codec": "text"}, {"value.txt": b"hello"}, **changes)
+    with pytest.raises(WandbXComRefusedError):
+        pull(raw)
+
+
+@pytest.mark.parametrize(
+    "raw", [{MARKER: 1}, {MARKER: 1, "inline": "files"}, {MARKER: 1, "inline": "bytes", "data": "*"}]
+)
+def test_half_a_reference_is_refused(raw: Any) -> None:
+    with pytest.raises(WandbXComRefusedError):
+        pull({"nested": [raw]})
+
+
+@pytest.mark.parametrize("place", ["someone/else", "local/other-project"])
+def test_an_artifact_of_another_entity_or_project_is_refused(
+    hook: Any, forge: Forge, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = forge({"codec": "text"}, {"value.txt": b"hello"}, artifact=f"{place}/evil:v0")
+    with pytest.raises(WandbXComRefusedError, match=f"is in the W&B project {place}"):
+        pull(raw)
+    monkeypatch.setenv("AIRFLOW__WANDB_XCOM__ALLOWED_PROJECTS", f"x/y, {place[:6]}*")
+    assert pull(raw) == "hello"
+
+
+@pytest.mark.parametrize(
+    "path", ["../outside", "/etc/passwd", "a/../../b", "a//b", "a\\b", "a\nb", "", INDEX_NAME]
+)
+def test_a_path_that_leads_out_of_the_value_is_refused(forge: Forge, path: str) -> None:
+    raw = forge({"codec": "path", "files": {path: [0, "0" * 64, 0o600]}})
+    with pytest.raises(WandbXComRefusedError, match="no path below its own folder"):
+        pull(raw)
+
+
+def test_a_name_that_leads_out_of_the_value_is_refused(forge: Forge) -> None:
+    raw = forge({"codec": "path", "meta": {"name": "../../x", "folder": True}})
+    with pytest.raises(WandbXComRefusedError, match="no path below"):
+        pull(raw)
+
+
+def test_permissions_of_another_user_are_refused(forge: Forge) -> None:
+    raw = forge({"codec": "path", "files": {"a": [0, hashlib.sha256().hexdigest(), 0o4755]}})
+    with pytest.raises(WandbXComRefusedError, match="permissions"):
+        pull(raw)
+
+
+def test_a_symbolic_link_in_the_store_is_not_followed(forge: Forge, store: Path, tmp_path: Path) -> None:
+    raw = forge({"codec": "text"}, {"value.txt": b"hello"})
+    (tmp_path / "secret").write_bytes(b"hello")
+    planted = next(store.rglob("value.txt"))
+    planted.unlink()
+    planted.symlink_to(tmp_path / "secret")
+    with pytest.raises(WandbXComRefusedError, match="symbolic link"):
+        pull(raw)
+    folder = planted.parent
+    folder.rename(tmp_path / "moved")
+    folder.symlink_to(tmp_path / "moved")
+    with pytest.raises(WandbXComRefusedError, match="symbolic link"):
+        pull(raw)
+
+
+class Payload:
+    """Runs a command when it is unpickled."""
+
+    def __init__(self, marker: Path) -> None:
+        self._marker = marker
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, (str(self._marker),)
+
+
+@pytest.mark.parametrize("allowed", ["", "collections.OrderedDict", "os"])
+def test_a_pickle_payload_is_not_run(
+    forge: Forge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, allowed: str
+) -> None:
+    monkeypatch.setenv("AIRFLOW__WANDB_XCOM__PICKLE_CLASSES", allowed)
+    raw = forge({"codec": "pickle"}, {"value.pkl": pickle.dumps(Payload(tmp_path / "ran"))})
+    with pytest.raises(WandbXComRefusedError, match="mkdir"):
+        pull(raw)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_an_array_with_a_pickle_in_it_is_not_read(tmp_path: Path) -> None:
+    np.save(tmp_path / "array.npy", np.array([Payload(tmp_path / "ran")], dtype=object), allow_pickle=True)
+    with pytest.raises(WandbXComRefusedError):
+        codec_named("numpy").read(tmp_path, {}, LIMITS)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_an_array_that_claims_more_than_it_has_is_refused(tmp_path: Path) -> None:
+    file = io.BytesIO()
+    np.lib.format.write_array_header_1_0(file, {"descr": "<f8", "fortran_order": False, "shape": (1 << 50,)})
+    (tmp_path / "array.npy").write_bytes(file.getvalue() + b"\0" * 64)
+    with pytest.raises(WandbXComRefusedError, match="its header says"):
+        codec_named("numpy").read(tmp_path, {}, LIMITS)
+
+
+def test_an_index_out_of_bounds_is_refused(tmp_path: Path) -> None:
+    for name, values in (("data", [1.0]), ("indices", [1 << 30]), ("indptr", [0, 1])):
+        np.save(tmp_path / f"{name}.npy", np.array(values))
+    with pytest.raises(WandbXComRefusedError):
+        codec_named("sparse").read(tmp_path, {"type": "csr_array", "shape": [1, 3]}, LIMITS)
+
+
+def test_a_zip_bomb_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "model.skops", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("schema.json", b" " * (LIMITS.max_bytes + 1))
+    assert (tmp_path / "model.skops").stat().st_size < 10_000
+    with pytest.raises(WandbXComRefusedError, match="unpack to"):
+        codec_named("skops").read(tmp_path, {}, LIMITS)
+
+
+def test_a_model_of_a_type_that_is_not_trusted_is_refused(tmp_path: Path) -> None:
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import skops.io
+    skops.io.dump(Limits(1, 2), tmp_path / "model.skops")
+    with pytest.raises(WandbXComRefusedError, match=r"Limits.*trusted_types"):
+        codec_named("skops").read(tmp_path, {}, LIMITS)
+
+
+def test_a_table_that_is_compressed_is_refused(tmp_path: Path) -> None:
+    table = pa.table({"a": pa.array([0] * 100_000)})
+    options = pa.ipc.IpcWriteOptions(compression="zstd")
+    with pa.ipc.new_stream(str(tmp_path / "table.arrows"), table.schema, options=options) as writer:
+        writer.write_table(table)
+    for codec in ("pandas", "polars", "arrow"):
+        with pytest.raises(WandbXComRefusedError, match="it is compressed"):
+            codec_named(codec).read(tmp_path, {}, LIMITS)
+
+
+@pytest.mark.parametrize("codec", ["pandas", "polars", "arrow"])
+def test_a_table_of_many_rows_and_no_bytes_is_refused(tmp_path: Path, codec: str) -> None:
+    table = pa.table({"a": pa.nulls(1 << 22)})
+    with pa.ipc.new_stream(str(tmp_path / "table.arrows"), table.schema) as writer:
+        writer.write_table(table)
+    assert (tmp_path / "table.arrows").stat().st_size < 10_000
+    with pytest.raises(WandbXComRefusedError, match="it declares"):
+        codec_named(codec).read(tmp_path, {}, LIMITS)
+
+
+def test_a_table_whose_rows_share_one_stretch_of_memory_is_no_pandas_frame(tmp_path: Path) -> None:
+    table = pa.table({"a": pa.array(["x" * 100] * 9, pa.string_view())})
+    with pa.ipc.new_stream(str(tmp_path / "table.arrows"), table.schema) as writer:
+        writer.write_table(table)
+    with pytest.raises(WandbXComRefusedError, match="are views"):
+        codec_named("pandas").read(tmp_path, {}, LIMITS)
+
+
+@pytest.mark.parametrize("codec", ["pandas", "polars", "arrow"])
+@pytest.mark.parametrize(
+    "content", [b"", b"\xff\xff\xff\xff\x10\0\0\0" + b"\x7f" * 16, b"no table at all" * 9]
+)
+def test_what_is_no_table_is_refused(tmp_path: Path, codec: str, content: bytes) -> None:
+    (tmp_path / "table.arrows").write_bytes(content)
+    with pytest.raises(WandbXComRefusedError):
+        codec_named(codec).read(tmp_path, {}, LIMITS)
+
+
+def test_an_oversized_value_is_refused_before_it_is_read(
+    forge: Forge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW__WANDB_XCOM__MAX_VALUE_BYTES", "10")
+    raw = forge({"codec": "text"}, {"value.txt": b"eleven bytes"})
+    with pytest.raises(WandbXComRefusedError, match="at most 10 are accepted"):
+        pull(raw)
+    fits = forge({"codec": "text"}, {"value.txt": b"six by"})
+    with pytest.raises(WandbXComRefusedError, match="are accepted"):
+        pull([fits, fits])
+
+
+def test_more_files_than_are_accepted_are_refused(forge: Forge, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW__WANDB_XCOM__MAX_FILES", "2")
+    raw = forge({"codec": "path", "folders": {"a": 0o700, "b": 0o700, "c": 0o700}})
+    with pytest.raises(WandbXComRefusedError, match="'max_files'"):
+        pull(raw)
+
+
+def test_an_artifact_that_leads_out_of_w_and_b_or_is_no_xcom_is_refused(
+    hook: Any, server: Any, tmp_path: Path
+) -> None:
+    import wandb
+
+    (tmp_path / "f").write_text("secret")
+    settings = wandb.Settings(base_url=server.url, api_key=server.api_key, console="off", silent=True)
+    with wandb.init(
+        entity="local", project=hook.project, dir=tmp_path, settings=settings, reinit="create_new"
+    ) as run:
+        evil = wandb.Artifact("evil", type="xcom")
+        evil.add_reference((tmp_path / "f").as_uri(), name=INDEX_NAME)
+        other = wandb.Artifact("other", type="dataset")
+        other.add_file(str(tmp_path / "f"), name=INDEX_NAME)
+        for artifact in (evil, other):
+            run.log_artifact(artifact).wait()
+    for name, why in (("evil", "outside of W&B"), ("other", "and no XCom")):
+        ref = StoredReference(
+            "sha256:" + "0" * 64, "text", name, 1, 1, artifact=f"local/{hook.project}/{name}:v0"
+        )
+        with pytest.raises(WandbXComRefusedError, match=why):
+            pull(ref.to_json())
+
+
+def test_content_that_is_not_of_the_reference_is_refused_with_both_digests(hook: Any) -> None:
+    raw = WandbXComBackend.serialize_value(
+        pd.DataFrame({"a": [1]}), key="k", task_id="t", dag_id="d", run_id="r", map_index=-1
+    )
+    forged: Any = {**raw, "digest": "sha256:" + "0" * 64}  # type: ignore[dict-item]
+    with pytest.raises(WandbXComIntegrityError, match=rf"{raw['digest']}.*sha256:0{{64}}"):  # type: ignore[index]
+        pull(forged)
+
+
+def test_a_file_in_the_place_of_a_folder_is_refused() -> None:
+    content = (
+        Index("path", {}, {}, {}).to_bytes().replace(b'"files":{}', b'"files":{"a":[0,"",0],"a/b":[0,"",0]}')
+    )
+    digest = "sha256:" + hashlib.sha256(content).hexdigest()
+    with pytest.raises(WandbXComRefusedError, match="in the place of a folder"):
+        Index.from_bytes(content, digest, LIMITS, "x")

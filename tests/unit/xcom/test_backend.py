@@ -1,0 +1,258 @@
+"""Values through Airflow's task runner: what is stored, in which run, and what a reader gets."""
+
+from __future__ import annotations
+
+from collections import namedtuple
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from airflow.sdk import DAG
+
+from wandb_airflow_provider import WandbPythonOperator, by_reference
+from wandb_airflow_provider.exceptions import (
+    WandbConfigurationError,
+    WandbUnavailableError,
+    WandbXComIntegrityError,
+)
+from wandb_airflow_provider.xcom.backend import WandbXComBackend
+from wandb_airflow_provider.xcom.reference import MARKER, StoredReference
+
+Raw = namedtuple("Raw", "value")
+Backend = type[WandbXComBackend]
+FRAME = pd.DataFrame({"a": [1.5, 2.5], "b": ["x", "y"]})
+
+
+def push(backend: Backend, value: Any, key: str = "return_value", run_id: str = "run1", **where: Any) -> Any:
+    where = {"dag_id": "dag", "task_id": "task", "map_index": -1, **where}
+    return backend.serialize_value(value, key=key, run_id=run_id, **where)
+
+
+def pull(backend: Backend, raw: Any) -> Any:
+    return backend.deserialize_value(Raw(raw))
+
+
+def tasks(*functions: Callable[..., Any]) -> list[Any]:
+    """Return tasks of one DAG, named like their functions; each but the first gets what the first returned."""
+    with DAG("dag", schedule=None):
+        first = WandbPythonOperator(task_id=functions[0].__name__, python_callable=functions[0])
+        return [
+            first,
+            *(
+                WandbPythonOperator(
+                    task_id=function.__name__,
+                    python_callable=function,
+                    op_args=[by_reference(first.output) if "ref" in function.__name__ else first.output],
+                )
+                for function in functions[1:]
+            ),
+        ]
+
+
+def make() -> Any:
+    return FRAME
+
+
+def use(frame: Any) -> int:
+    return len(frame)
+
+
+def refer_on(value: Any) -> Any:
+    return value
+
+
+def load_ref(value: Any) -> int:
+    return len(value.load())
+
+
+@pytest.mark.parametrize("value", [None, 3, "text", [1, {"a": None}], {"a": (1, 2)}])
+def test_a_small_value_stays_what_airflow_makes_of_it_and_asks_w_and_b_nothing(
+    backend: Backend, server: Any, value: Any
+) -> None:
+    from airflow.sdk.bases.xcom import BaseXCom
+
+    before = len(server.requests())
+    raw = push(backend, value)
+    assert raw == BaseXCom.serialize_value(value)
+    assert pull(backend, raw) == value
+    assert len(server.requests()) == before
+
+
+def test_a_frame_becomes_an_artifact_named_after_its_producer(backend: Backend, hook: Any) -> None:
+    raw = push(backend, FRAME)
+    assert raw["artifact"] == f"local/{hook.project}/dag.task.return_value:v0"
+    assert raw["url"].startswith("http")
+    pd.testing.assert_frame_equal(pull(backend, raw), FRAME)
+    artifact = hook.get_conn().artifact(raw["artifact"])
+    assert (artifact.type, set(artifact.aliases)) == ("xcom", {"latest", "run=run1"})
+    assert artifact.logged_by().job_type == "xcom"
+    again = push(backend, FRAME, run_id="run2")
+    assert again["artifact"] == raw["artifact"]
+    other = push(backend, FRAME.head(1), run_id="run2")
+    assert other["artifact"] == raw["artifact"].replace(":v0", ":v1")
+    assert [run.job_type for run in hook.get_conn().runs(f"local/{hook.project}")] == ["xcom", "xcom"]
+
+
+def test_large_text_bytes_and_lists_become_artifacts_and_small_bytes_do_not(
+    backend: Backend, option: Any
+) -> None:
+    option(threshold_bytes=100)
+    for value, codec in (("ä" * 60, "text"), (b"\x00" * 101, "bytes"), (list(range(100)), "json")):
+        raw = push(backend, value)
+        assert (raw[MARKER], raw["codec"]) == (1, codec)
+        assert pull(backend, raw) == value
+    assert pull(backend, push(backend, b"\x00\xff")) == b"\x00\xff"
+
+
+def test_members_of_a_dict_are_artifacts_of_their_own(backend: Backend) -> None:
+    raw = push(backend, {"train": FRAME, "rest": [FRAME.tail(1), 3]}, map_index=2)
+    names = [raw["train"]["name"], raw["rest"][0]["name"]]
+    assert names == ["dag.task.return_value.2--train", "dag.task.return_value.2--rest--0"]
+    back = pull(backend, raw)
+    pd.testing.assert_frame_equal(back["train"], FRAME)
+    assert back["rest"][1] == 3
+
+
+def test_a_task_with_a_run_logs_in_it_and_its_reader_records_the_use(
+    backend: Backend, hook: Any, run_task: Any, supervisor: Any
+) -> None:
+    producer, consumer = tasks(make, use)
+    made = run_task(producer)
+    assert made.state == "success", made.error
+    raw = made.xcom()
+    used = run_task(consumer)
+    assert (used.state, used.xcom()) == ("success", 2)
+    runs = {run.name: run for run in hook.get_conn().runs(f"local/{hook.project}", lazy=False)}
+    assert set(runs) == {"make", "use"}
+    path = raw["artifact"].rpartition("/")[2]
+    assert [a.name for a in runs["make"].logged_artifacts()] == [path]
+    assert [a.name for a in runs["use"].used_artifacts()] == [path]
+
+
+def test_an_output_passed_by_reference_is_not_downloaded(
+    backend: Backend, server: Any, run_task: Any
+) -> None:
+    producer, passing, loading = tasks(make, refer_on, load_ref)
+    made = run_task(producer)
+    before = len(server.requests())
+    passed = run_task(passing)
+    assert (passed.state, passed.xcom()) == ("success", made.xcom())
+    asked = [(request.method, request.path) for request in server.requests()[before:]]
+    assert not any(method == "GET" and "storage" in path for method, path in asked)
+    loaded = run_task(loading)
+    assert loaded.xcom() == 2, loaded.error
+
+
+def test_a_folder_comes_back_from_the_object_store(
+    backend: Backend, option: Any, bucket: Any, tmp_path: Path, hook: Any
+) -> None:
+    option(storage=f"s3://{bucket.name}/xcom")
+    (tmp_path / "data" / "empty").mkdir(parents=True)
+    (tmp_path / "data" / "run.sh").write_text("echo")
+    (tmp_path / "data" / "run.sh").chmod(0o750)
+    raw = push(backend, tmp_path / "data")
+    assert raw["store"] == f"s3://{bucket.name}/xcom"
+    entries = hook.get_conn().artifact(raw["artifact"]).manifest.entries
+    location = StoredReference.from_json(raw).location
+    assert entries["run.sh"].ref == f"s3://{bucket.name}/xcom/{location}/run.sh"
+    back = pull(backend, raw)
+    assert ((back / "run.sh").read_text(), (back / "run.sh").stat().st_mode & 0o777) == ("echo", 0o750)
+    assert (back / "empty").is_dir()
+    written = {item.key: item.last_modified for item in bucket.objects.all()}
+    assert push(backend, tmp_path / "data", run_id="run2")["artifact"] == raw["artifact"]
+    assert {item.key: item.last_modified for item in bucket.objects.all()} == written
+
+
+def test_an_altered_or_truncated_or_missing_object_is_refused_with_both_digests(
+    backend: Backend, option: Any, bucket: Any
+) -> None:
+    option(storage=f"s3://{bucket.name}/xcom", threshold_bytes=4)
+    raw = push(backend, "precious")
+    prefix = f"xcom/{StoredReference.from_json(raw).location}"
+    for content in (b"PRECIOUS", b"prec"):
+        bucket.put_object(Key=f"{prefix}/value.txt", Body=content)
+        with pytest.raises(WandbXComIntegrityError, match=r"sha256:\w{64}.*sha256:\w{64}"):
+            pull(backend, raw)
+    bucket.put_object(Key=f"{prefix}/value.txt", Body=b"much longer than it was")
+    with pytest.raises(WandbXComIntegrityError, match="its index says 8 with sha256"):
+        pull(backend, raw)
+    assert pull(backend, push(backend, "precious", run_id="again")) == "precious"
+    index = next(item for item in bucket.objects.all() if item.key.endswith("index.json"))
+    index.put(Body=index.get()["Body"].read().replace(b"text", b"json"))
+    with pytest.raises(WandbXComIntegrityError, match=r"sha256:\w{64}.*sha256:\w{64}"):
+        pull(backend, raw)
+    index.delete()
+    with pytest.raises(WandbXComIntegrityError, match="is gone"):
+        pull(backend, raw)
+
+
+def test_while_w_and_b_is_away_the_policy_decides(
+    backend: Backend, option: Any, bucket: Any, server: Any, connect: Any, unique: str
+) -> None:
+    from wandb_airflow_provider import sdk
+
+    connect(server, extra={"project": unique, "timeout": 1})
+    sdk.release()
+    server.go_away()
+    try:
+        with pytest.raises(WandbUnavailableError):
+            push(backend, FRAME)
+        option(on_unavailable="inline")
+        raw = push(backend, FRAME)
+        assert raw["inline"] == "files"
+        pd.testing.assert_frame_equal(pull(backend, raw), FRAME)
+        option(inline_limit_bytes=10)
+        with pytest.raises(WandbUnavailableError):
+            push(backend, FRAME)
+        option(on_unavailable="object", storage=f"s3://{bucket.name}/xcom")
+        raw = push(backend, FRAME)
+        assert raw["artifact"] is None
+        pd.testing.assert_frame_equal(pull(backend, raw), FRAME)
+    finally:
+        server.come_back()
+        sdk.release()
+
+
+def test_while_the_store_is_away_nothing_is_logged(
+    backend: Backend, option: Any, bucket: Any, hook: Any
+) -> None:
+    option(storage=f"s3://{bucket.name}-that-is-not-there/xcom")
+    with pytest.raises(WandbUnavailableError, match="XCom storage"):
+        push(backend, FRAME)
+    assert list(hook.get_conn().projects("local")) is not None
+    assert "xcom" not in {run.job_type for run in _runs(hook)}
+
+
+def _runs(hook: Any) -> list[Any]:
+    if hook.project not in {project.name for project in hook.get_conn().projects("local")}:
+        return []
+    return list(hook.get_conn().runs(f"local/{hook.project}"))
+
+
+def test_a_value_that_looks_like_a_reference_is_refused(backend: Backend) -> None:
+    with pytest.raises(WandbConfigurationError, match="marks what this XCom backend has stored"):
+        push(backend, {"a": {MARKER: 1}})
+
+
+def test_what_a_cleared_task_stored_is_deleted_only_with_that_policy_and_when_no_one_else_refers_to_it(
+    backend: Backend, option: Any, hook: Any, supervisor: Any
+) -> None:
+    from wandb_airflow_provider.exceptions import WandbArtifactNotFoundError
+
+    raw = push(backend, FRAME)
+    push(backend, FRAME, run_id="run2")
+    where = {"key": "return_value", "task_id": "task", "dag_id": "dag"}
+    supervisor.xcoms[("task", "return_value", -1)] = raw
+    backend.delete(run_id="run1", **where)
+    assert hook.get_artifact(raw["artifact"]).version == "v0"
+    option(purge="delete")
+    backend.delete(run_id="run1", **where)
+    assert set(hook.get_artifact(raw["artifact"]).aliases) == {"latest", "run=run2"}
+    supervisor.xcoms[("other", "return_value", -1)] = raw
+    backend.delete(run_id="run2", **{**where, "task_id": "other"})
+    assert hook.get_artifact(raw["artifact"]).version == "v0"
+    backend.delete(run_id="run2", **where)
+    with pytest.raises(WandbArtifactNotFoundError):
+        hook.get_artifact(raw["artifact"])

@@ -1,0 +1,3 @@
+"""Formats of stored values, each safe to read."""
+
+from __future__ import annotations

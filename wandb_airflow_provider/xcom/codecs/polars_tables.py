@@ -1,0 +1,52 @@
+"""``polars`` data frames and series."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from wandb_airflow_provider.exceptions import WandbXComRefusedError
+from wandb_airflow_provider.xcom.codecs.base import Codec, is_exactly
+from wandb_airflow_provider.xcom.codecs.ipc import checked_stream, unstorable
+from wandb_airflow_provider.xcom.settings import Limits
+
+__all__ = ["PolarsCodec"]
+
+_FILE = "table.arrows"
+
+
+class PolarsCodec(Codec):
+    """Frames and series as the IPC streams that polars itself writes, so that its own types come back."""
+
+    name = "polars"
+
+    def accepts(self, value: Any) -> bool:
+        """Accept frames and series, and no lazy frames, which are computations."""
+        return is_exactly(value, "polars", "DataFrame", "Series")
+
+    def write(self, value: Any, folder: Path) -> Mapping[str, Any]:
+        """Write the frame."""
+        import polars as pl
+
+        series = isinstance(value, pl.Series)
+        frame = value.to_frame() if isinstance(value, pl.Series) else value
+        if any(dtype == pl.Object for dtype in frame.dtypes):
+            raise unstorable("A polars frame", "it has a column of Python objects")
+        frame.write_ipc_stream(
+            folder / _FILE, compression="uncompressed", compat_level=pl.CompatLevel.newest()
+        )
+        return {"series": series, "rows": frame.height}
+
+    def read(self, folder: Path, meta: Mapping[str, Any], limits: Limits) -> Any:
+        """Return the frame."""
+        import polars as pl
+
+        path = checked_stream(folder / _FILE, limits)
+        try:
+            frame = pl.read_ipc_stream(path)
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise WandbXComRefusedError(f"Refused a stored polars frame: {error}.") from error
+        if not frame.width and meta.get("rows"):
+            raise WandbXComRefusedError("Refused a stored polars frame: it has rows and no columns.")
+        return frame.to_series() if meta.get("series") else frame

@@ -1,0 +1,76 @@
+"""SciPy's sparse arrays and matrices."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from wandb_airflow_provider.exceptions import WandbConfigurationError, WandbXComRefusedError
+from wandb_airflow_provider.xcom.codecs.arrays import read_array, write_array
+from wandb_airflow_provider.xcom.codecs.base import Codec, is_exactly
+from wandb_airflow_provider.xcom.settings import Limits
+
+__all__ = ["SparseCodec"]
+
+_FORMATS = ("csr", "csc", "bsr", "coo", "dia", "lil", "dok")
+_TYPES = tuple(f"{name}_{kind}" for name in _FORMATS for kind in ("array", "matrix"))
+# What each consists of; lists and dictionaries are passed by their coordinates.
+_PARTS = {
+    "csr": ("data", "indices", "indptr"),
+    "csc": ("data", "indices", "indptr"),
+    "bsr": ("data", "indices", "indptr"),
+    "dia": ("data", "offsets"),
+}
+
+
+class SparseCodec(Codec):
+    """Sparse arrays and matrices of every format, as the NumPy arrays that they consist of."""
+
+    name = "sparse"
+
+    def accepts(self, value: Any) -> bool:
+        """Accept every format."""
+        return is_exactly(value, "scipy.sparse", *_TYPES)
+
+    def write(self, value: Any, folder: Path) -> Mapping[str, Any]:
+        """Write the parts."""
+        if value.dtype.hasobject:
+            raise WandbConfigurationError("A sparse array of Python objects is not passed; convert it.")
+        meta = {"type": type(value).__name__, "shape": [int(length) for length in value.shape]}
+        parts = _PARTS.get(value.format)
+        if parts is None:
+            source = value.tocoo()
+            write_array(source.data, folder / "data.npy")
+            for number, axis in enumerate(source.coords):
+                write_array(axis, folder / f"axis{number}.npy")
+        else:
+            for part in parts:
+                write_array(getattr(value, part), folder / f"{part}.npy")
+        return meta
+
+    def read(self, folder: Path, meta: Mapping[str, Any], limits: Limits) -> Any:
+        """Return the array, its indices checked: one out of bounds would read and write foreign memory."""
+        import scipy.sparse
+
+        kind, shape = meta.get("type"), tuple(meta.get("shape", ()))
+        if kind not in _TYPES or not all(isinstance(length, int) and length >= 0 for length in shape):
+            raise WandbXComRefusedError(
+                f"Refused a stored sparse array of the type {kind!r} and shape {shape!r}."
+            )
+        family = str(kind).partition("_")[0]
+        try:
+            if family in _PARTS:
+                parts = tuple(read_array(folder / f"{part}.npy") for part in _PARTS[family])
+                value = getattr(scipy.sparse, kind)(parts, shape=shape)
+                if family != "dia":
+                    value.check_format(full_check=True)
+                return value
+            axes = tuple(read_array(folder / f"axis{number}.npy") for number in range(len(shape)))
+            if family == "lil" and shape and shape[0] > limits.max_bytes:
+                raise ValueError(f"{shape[0]} rows")
+            flavour = "coo_array" if str(kind).endswith("_array") else "coo_matrix"
+            coordinates = getattr(scipy.sparse, flavour)((read_array(folder / "data.npy"), axes), shape=shape)
+            return coordinates if family == "coo" else getattr(scipy.sparse, kind)(coordinates)
+        except (ValueError, TypeError, IndexError) as error:
+            raise WandbXComRefusedError(f"Refused a stored sparse array: {error}.") from error

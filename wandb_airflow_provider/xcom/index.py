@@ -1,0 +1,218 @@
+"""The index of a stored value: which files it has, and what each must be. Its digest stands for the whole value."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Iterable, Mapping
+from pathlib import Path, PurePosixPath
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from wandb_airflow_provider.exceptions import (
+    WandbConfigurationError,
+    WandbXComIntegrityError,
+    WandbXComRefusedError,
+)
+from wandb_airflow_provider.xcom.settings import Limits
+
+__all__ = ["INDEX_NAME", "MAX_INDEX_BYTES", "FileFacts", "Index"]
+
+INDEX_NAME = ".wandb-xcom-index.json"
+FORMAT = 1
+MAX_INDEX_BYTES = 64 << 20
+_MAX_PATH = 1000
+
+
+class FileFacts(NamedTuple):
+    """What a file must be: size in bytes, SHA-256 and permission bits."""
+
+    size: int
+    sha256: str
+    mode: int
+
+
+class Index(NamedTuple):
+    """
+    What a value consists of.
+
+    :param meta: What the codec needs beside the files.
+    :param folders: Every folder with its permission bits, so that empty ones come back too.
+    """
+
+    codec: str
+    meta: Mapping[str, Any]
+    files: Mapping[str, FileFacts]
+    folders: Mapping[str, int] = MappingProxyType({})
+
+    @property
+    def size_bytes(self) -> int:
+        """All files together."""
+        return sum(facts.size for facts in self.files.values())
+
+    def to_bytes(self) -> bytes:
+        """Return the index as it is stored: the same bytes for the same value."""
+        content = {
+            "format": FORMAT,
+            "codec": self.codec,
+            "meta": dict(self.meta),
+            "files": {path: list(facts) for path, facts in self.files.items()},
+            "folders": dict(self.folders),
+        }
+        return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+
+    @classmethod
+    def of(
+        cls, codec: str, meta: Mapping[str, Any], root: Path, files: Iterable[str], folders: Iterable[str]
+    ) -> Index:
+        """
+        Describe files below a folder.
+
+        :raises WandbConfigurationError: one is a link, or is no plain file.
+        """
+        return cls(
+            codec,
+            meta,
+            {path: _facts(root / path) for path in files},
+            {path: _mode(root / path, stat.S_ISDIR) for path in folders},
+        )
+
+    @classmethod
+    def from_bytes(cls, content: bytes, digest: str, limits: Limits, what: str) -> Index:
+        """
+        Read an index.
+
+        :param digest: What the reference says.
+        :raises WandbXComIntegrityError: it is not the one that was stored.
+        :raises WandbXComRefusedError: it leads out of its folder, or to more than is accepted.
+        """
+        found = "sha256:" + hashlib.sha256(content).hexdigest()
+        if found != digest:
+            raise WandbXComIntegrityError(
+                f"{what}: its index has the digest {found}, and the XCom says {digest}. It was altered or cut off; "
+                "clear the task that pushed it."
+            )
+        try:
+            raw = json.loads(content)
+            if raw["format"] != FORMAT:
+                raise ValueError(f"format {raw['format']!r}")
+            index = cls(
+                str(raw["codec"]),
+                dict(raw["meta"]),
+                {path: _checked_facts(*facts) for path, facts in raw["files"].items()},
+                {path: _checked_mode(mode) for path, mode in raw["folders"].items()},
+            )
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise WandbXComRefusedError(f"{what}: its index cannot be understood: {error!r}.") from error
+        for path in (*index.files, *index.folders):
+            check_path(path, what)
+        inside = {
+            str(parent) for path in (*index.files, *index.folders) for parent in PurePosixPath(path).parents
+        }
+        if set(index.files) & (inside | set(index.folders)):
+            raise WandbXComRefusedError(f"{what}: its index has a file in the place of a folder.")
+        check_limits(index, limits, what)
+        return index
+
+    def restore_modes(self, root: Path) -> None:
+        """Give files and folders their permissions, the innermost first."""
+        for path, facts in self.files.items():
+            (root / path).chmod(facts.mode)
+        for path in sorted(self.folders, key=lambda path: path.count("/"), reverse=True):
+            (root / path).chmod(self.folders[path])
+
+
+def digest_of(index: bytes) -> str:
+    """Return the digest that stands for a value."""
+    return "sha256:" + hashlib.sha256(index).hexdigest()
+
+
+def check_limits(index: Index, limits: Limits, what: str) -> None:
+    """
+    Refuse what is too large.
+
+    :raises WandbXComRefusedError: more bytes or files than are accepted.
+    """
+    if index.size_bytes > limits.max_bytes:
+        raise WandbXComRefusedError(
+            f"{what} has {index.size_bytes} bytes; at most {limits.max_bytes} are accepted ('max_value_bytes' of "
+            "[wandb_xcom])."
+        )
+    if len(index.files) + len(index.folders) > limits.max_files:
+        raise WandbXComRefusedError(
+            f"{what} has {len(index.files) + len(index.folders)} files and folders; at most {limits.max_files} are "
+            "accepted ('max_files' of [wandb_xcom])."
+        )
+
+
+def check_path(path: str, what: str) -> None:
+    """
+    Refuse a path that is not plainly one below its folder.
+
+    :raises WandbXComRefusedError: it is.
+    """
+    parts = path.split("/")
+    if (
+        not path
+        or len(path) > _MAX_PATH
+        or any(part in ("", ".", "..") for part in parts)
+        or any(ord(char) < 32 or char == "\\" for char in path)
+        or path == INDEX_NAME
+    ):
+        raise WandbXComRefusedError(f"{what} names {path!r}, which is no path below its own folder.")
+
+
+def check_file(path: Path, facts: FileFacts, what: str) -> None:
+    """
+    Compare a file with what it must be.
+
+    :raises WandbXComIntegrityError: it differs; both digests are named.
+    """
+    status = os.lstat(path)
+    if not stat.S_ISREG(status.st_mode):
+        raise WandbXComIntegrityError(f"{what}: {path.name!r} is not a plain file.")
+    found = sha256_of(path) if status.st_size == facts.size else None
+    if found != facts.sha256:
+        raise WandbXComIntegrityError(
+            f"{what}: {path.name!r} has {status.st_size} bytes with the digest sha256:{found or sha256_of(path)}, and "
+            f"its index says {facts.size} bytes with sha256:{facts.sha256}. It was altered or cut off; clear the task "
+            "that pushed it."
+        )
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file, read piece by piece."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _facts(path: Path) -> FileFacts:
+    mode = _mode(path, stat.S_ISREG)
+    return FileFacts(path.stat().st_size, sha256_of(path), mode)
+
+
+def _mode(path: Path, is_kind: Any) -> int:
+    status = os.lstat(path)
+    if stat.S_ISLNK(status.st_mode):
+        raise WandbConfigurationError(
+            f"{str(path)!r} is a symbolic link, which may lead out of what is passed. Pass what it leads to."
+        )
+    if not is_kind(status.st_mode):
+        raise WandbConfigurationError(
+            f"{str(path)!r} is neither a plain file nor a folder and cannot be passed."
+        )
+    return stat.S_IMODE(status.st_mode) & 0o777
+
+
+def _checked_facts(size: Any, sha256: Any, mode: Any) -> FileFacts:
+    if not isinstance(size, int) or size < 0 or not isinstance(sha256, str):
+        raise ValueError(f"a file of size {size!r}")
+    return FileFacts(size, sha256, _checked_mode(mode))
+
+
+def _checked_mode(mode: Any) -> int:
+    if not isinstance(mode, int) or not 0 <= mode <= 0o777:
+        raise ValueError(f"permissions {mode!r}")
+    return mode
