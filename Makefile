@@ -3,6 +3,7 @@
 #   make demo    the weekly retraining workflow, from an empty machine to its result
 #   make test    everything that has to hold: lint, types, import contracts, tests
 #   make contract   the same wandb flows against the dev server, with each supported minor of the SDK
+#   make matrix     the built wheel on each supported Airflow and wandb; one of them: make matrix CELL=airflow-3.3-wandb-0.30
 #
 # Options of the demo:  make demo DEMO='--keep'     (wandb-airflow demo --help lists them)
 # Another interpreter:  make demo PYTHON=python3.12
@@ -15,6 +16,8 @@ TESTS ?=
 PYTEST_WORKERS ?= auto
 LOCK ?=
 BENCH ?=
+CELL ?=
+MATRIX_PYTHON ?= $(VENV)/bin/python
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -28,10 +31,10 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test lint format types contracts unit system contract contract-record pytest bench operations lock clean
+.PHONY: help env demo test lint format types contracts unit system contract contract-record matrix pytest bench operations lock clean
 
 help:
-	@sed -n 's/^# \{0,1\}//p' Makefile | sed -n '1,9p'
+	@sed -n 's/^# \{0,1\}//p' Makefile | sed -n '1,10p'
 
 env: $(STAMP)
 
@@ -93,6 +96,10 @@ contract: $(STAMP) $(SDKS)
 contract-record: $(STAMP) $(SDKS)
 	RECORD_SDK=1 WANDB_SDKS=.sdks $(BIN)/pytest tests/contract
 
+# Too long for every change: an environment and some minutes for each cell. Writes what it ran into docs/support.md.
+matrix: $(STAMP)
+	@$(INDEX) $(BIN)/python tools/matrix --python $(MATRIX_PYTHON) $(CELL)
+
 .sdks/%/.installed: tools/sdk/%.txt | $(STAMP)
 	@echo "Installing the SDK environment $*"
 	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(@D)
@@ -115,8 +122,10 @@ lock: $(STAMP)
 	$(COMPILE) $(LOCK) tools/bootstrap.in -o tools/bootstrap.txt
 	$(COMPILE) $(LOCK) pyproject.toml tools/build.in --all-extras --group dev -o constraints.txt
 	for sdk in $(basename $(wildcard tools/sdk/*.in)); do $(COMPILE) $(LOCK) $$sdk.in -o $$sdk.txt; done
-	@! grep -nE '://|--(extra-)?index' constraints.txt tools/bootstrap.txt tools/sdk/*.txt
+	for cell in $(basename $(wildcard tools/matrix/airflow-*.in)); do \
+	  $(COMPILE) $(LOCK) pyproject.toml tools/matrix/tests.in $$cell.in --extra devserver -o $$cell.txt || exit 1; done
+	@! grep -nE '://|--(extra-)?index' constraints.txt tools/bootstrap.txt tools/sdk/*.txt tools/matrix/*.txt
 
 clean:
-	rm -rf $(VENV) .sdks .demo build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .sdks .matrix .demo build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

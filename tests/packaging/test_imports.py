@@ -82,13 +82,37 @@ def test_importing_the_package_imports_no_airflow() -> None:
     assert modules_after(code) == set()
 
 
+def test_the_processes_of_flows_need_no_airflow() -> None:
+    code = (
+        "import sys\n"
+        "from wandb_airflow_provider.integrations import flow_run, kubeflow_step, process_sdk, step_run\n"
+        "found = [name for name in sys.modules if name.partition('.')[0] in ('airflow', 'metaflow', 'kfp')]\n"
+        "assert not found, found"
+    )
+    assert modules_after(code) == set()
+
+
+@pytest.mark.parametrize("tool", ["metaflow", "kubeflow"])
+def test_a_flow_without_its_tool_is_told_the_extra(tool: str) -> None:
+    package = {"metaflow": "metaflow", "kubeflow": "kfp"}[tool]
+    code = (
+        f"import sys\nsys.modules[{package!r}] = None\n"
+        f"try:\n    import wandb_airflow_provider.integrations.{tool}\n"
+        f"except ImportError as error:\n    assert 'wandb-airflow-provider[{tool}]' in str(error)\n"
+        "else:\n    raise AssertionError"
+    )
+    assert modules_after(code) == set()
+
+
 def test_parsing_the_dags_imports_nothing_heavy() -> None:
     files = sorted(
         path for folder in (ROOT / "dags", ROOT / "tests" / "system" / "dags") for path in folder.glob("*.py")
     )
     assert files
     code = (
-        "import sys\nfrom airflow.dag_processing.dagbag import DagBag\n"
+        "import sys\n"
+        "try: from airflow.dag_processing.dagbag import DagBag\n"
+        "except ModuleNotFoundError: from airflow.models.dagbag import DagBag\n"
         f"sys.path.insert(0, {str(ROOT / 'dags')!r})\n"
         f"for path in {[str(path) for path in files]!r}:\n"
         "    bag = DagBag(path)\n"
