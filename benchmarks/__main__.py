@@ -14,14 +14,18 @@ from importlib.metadata import version
 from pathlib import Path
 
 from benchmarks import (
+    alias_latency,
     artifact_transfer,
     concurrent_runs,
     history_scan,
     imports,
     listener,
     logging_cost,
+    mapped_tasks,
     runs_listing,
     server_start,
+    task_overhead,
+    waiters,
 )
 from benchmarks.figure import Figure, render
 
@@ -52,6 +56,10 @@ BENCHMARKS = {
     "artifact": Benchmark(artifact_transfer.measure, rounds=5),
     "history": Benchmark(history_scan.measure, rounds=5),
     "listing": Benchmark(runs_listing.measure, rounds=5),
+    "waiters": Benchmark(waiters.measure, rounds=5),
+    "task-overhead": Benchmark(task_overhead.measure, rounds=11),
+    "alias-latency": Benchmark(alias_latency.measure, rounds=9),
+    "mapped": Benchmark(mapped_tasks.measure, rounds=1),
 }
 
 

@@ -11,7 +11,7 @@ from typing import Any
 @dataclass(frozen=True)
 class Figure:
     """
-    :param unit: ``ms``; ``x``, a ratio; ``MB`` (10⁶ bytes); ``MB/s``; or what is counted, as in ``runs``.
+    :param unit: ``s``; ``ms``; ``x``, a ratio; ``MB`` (10⁶ bytes); ``MB/s``; or what is counted, as in ``runs``.
     :param low: First quartile of the rounds; None for a figure that is computed from medians.
     :param high: Third quartile.
     :param bar: Largest value that is accepted; None for a figure given for information.
@@ -71,7 +71,7 @@ def render(figures: Iterable[Figure]) -> list[str]:
     """Return the table that the command prints."""
     rows = [("figure", "median", "quartiles", "bar", "")]
     for figure in figures:
-        digits = {"x": 2, "ms": 1, "MB": 1}.get(figure.unit, 0)
+        digits = {"x": 2, "s": 2, "ms": 1, "MB": 1}.get(figure.unit, 0)
         quartiles = f"{figure.low:.{digits}f} to {figure.high:.{digits}f}" if figure.low is not None else ""
         bar = f"<= {figure.bar:g} {figure.unit}" if figure.bar is not None else ""
         floor = f">= {figure.floor:g} {figure.unit}" if figure.floor is not None else ""

@@ -17,8 +17,11 @@ __all__ = [
     "WandbPermissionError",
     "WandbPromotionRefusedError",
     "WandbRunDeletedError",
+    "WandbRunFailedError",
     "WandbSyncError",
     "WandbUnavailableError",
+    "WandbXComIntegrityError",
+    "WandbXComRefusedError",
 ]
 
 
@@ -70,9 +73,21 @@ class WandbRunDeletedError(WandbPermanentError):
     """The run id was deleted in W&B, which never allows a deleted id to be used again."""
 
 
+class WandbRunFailedError(WandbPermanentError):
+    """The run that was waited for did not end well: it failed, crashed, was killed or preempted."""
+
+
 class WandbGateFailedError(WandbPermanentError):
     """A metric gate did not pass: nothing downstream may use the candidate."""
 
 
 class WandbPromotionRefusedError(WandbPermanentError):
     """The version to promote is not the one that was evaluated, or its verdict does not allow it."""
+
+
+class WandbXComRefusedError(WandbPermanentError):
+    """A stored XCom is not one that this deployment accepts: forged, too large, or of a type it does not allow."""
+
+
+class WandbXComIntegrityError(WandbPermanentError):
+    """A stored XCom is not what was pushed: altered, cut off or gone. Clearing the task that pushed it helps."""

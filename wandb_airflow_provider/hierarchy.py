@@ -17,6 +17,7 @@ __all__ = [
     "PipelineSettings",
     "Upstream",
     "find_pipeline",
+    "known_pipelines",
     "nearest_runs",
     "upstream_run_tasks",
 ]
@@ -50,6 +51,10 @@ class PipelineSettings(NamedTuple):
     on_unavailable: OnUnavailable = "fail"
     spool: str | None = None
     redaction: RedactionPolicy | None = None
+
+
+known_pipelines: dict[str, PipelineSettings] = {}
+"""The pipelines of the DAG files that this process has read, by DAG id: where there is no task at hand to ask."""
 
 
 class Upstream(NamedTuple):

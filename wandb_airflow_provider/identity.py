@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 from wandb_airflow_provider.exceptions import WandbConfigurationError
 
-__all__ = ["CONFIG_KEY", "RUN_KEY", "RUN_URL_KEY", "RunRef", "TaskIdentity"]
+__all__ = ["CONFIG_KEY", "METRICS_KEY", "RUN_KEY", "RUN_URL_KEY", "RunRef", "TaskIdentity"]
 
 CONFIG_KEY = "airflow"
 """Key in the config of a run under which it says where it comes from."""
@@ -17,6 +17,8 @@ RUN_KEY = "wandb_run"
 """XCom key of the JSON value of a task's :class:`RunRef`."""
 RUN_URL_KEY = "wandb_run_url"
 """XCom key of the URL of a task's run."""
+METRICS_KEY = "wandb_metrics"
+"""XCom key of the figures that a task's run ended with, for Airflow's own pages."""
 
 RetryPolicy = Literal["new", "resume"]
 
@@ -119,6 +121,15 @@ class TaskIdentity(NamedTuple):
     def root_name(self) -> str:
         """What a person reads of the pipeline run."""
         return f"{self.dag_id} · {self.dag_run_id}"
+
+    @property
+    def triggered_tag(self) -> str:
+        """
+        The tag of the pipeline runs that this DAG run started, by which they are found.
+
+        The root's id is at most 57 characters long, so that the tag keeps within the 64 that W&B allows.
+        """
+        return f"from:{self.root_wandb_run_id()}"
 
     def stage(self, retries: RetryPolicy = "new") -> str:
         """

@@ -163,7 +163,12 @@ def _name_parent(task: Any) -> None:
                 "dag_id": "{{ dag.dag_id }}",
                 "dag_run_id": "{{ run_id }}",
                 "task_id": "{{ task.task_id }}",
-                # There is none where an outage was skipped.
-                "run": f"{{{{ (ti.xcom_pull(task_ids={OPEN_TASK_ID!r}, key={RUN_KEY!r}) or {{}}).get('path', '') }}}}",
+                "run": _of_root("path"),
+                "url": _of_root("url"),
             },
         }
+
+
+def _of_root(part: str) -> str:
+    # There is none where an outage was skipped, and no address of one that waits in a spool.
+    return f"{{{{ (ti.xcom_pull(task_ids={OPEN_TASK_ID!r}, key={RUN_KEY!r}) or {{}}).get({part!r}) or '' }}}}"

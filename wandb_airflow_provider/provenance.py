@@ -53,8 +53,8 @@ def triggered_by(context: Context) -> list[dict[str, Any]]:
     """
     Return what started this DAG run: the DAG run that triggered it, or the asset events it consumed.
 
-    Each entry has ``kind`` (``dag_run`` or ``asset``) and ``run``, the path of the W&B run behind it when
-    the other side named one.
+    Each entry has ``kind`` (``dag_run`` or ``asset``), and ``run`` and ``url``, path and address of the W&B run
+    behind it when the other side named one.
     """
     conf = context["dag_run"].conf or {}
     found: list[dict[str, Any]] = []
@@ -69,11 +69,14 @@ def triggered_by(context: Context) -> list[dict[str, Any]]:
 def _asset_event(event: Any) -> dict[str, Any]:
     extra = event.extra or {}
     payload = extra.get("payload") if extra.get("from_trigger") else None
+    pushed = extra.get("wandb_run")
+    url = None
     if isinstance(payload, Mapping):
         run = payload.get("source_run")
+    elif isinstance(pushed, Mapping):
+        run, url = pushed.get("path"), pushed.get("url")
     else:
-        pushed = extra.get("wandb_run")
-        run = pushed.get("path") if isinstance(pushed, Mapping) else None
+        run = None
     return {
         "kind": "asset",
         "asset": event.asset.uri,
@@ -82,6 +85,7 @@ def _asset_event(event: Any) -> dict[str, Any]:
         "task_id": event.source_task_id,
         "map_index": event.source_map_index,
         "run": _text(run),
+        "url": _text(url),
     }
 
 

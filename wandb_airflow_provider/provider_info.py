@@ -11,6 +11,8 @@ def get_provider_info() -> dict[str, Any]:
     """Return the provider's metadata, in the form of Airflow's ``provider_info.schema.json``."""
     from wandb_airflow_provider.connection_form import CONN_TYPE, EXTRA_FIELDS
     from wandb_airflow_provider.settings import OPTIONS, SECTION
+    from wandb_airflow_provider.xcom.settings import OPTIONS as XCOM_OPTIONS
+    from wandb_airflow_provider.xcom.settings import SECTION as XCOM_SECTION
 
     return {
         "package-name": "wandb-airflow-provider",
@@ -46,7 +48,11 @@ def get_provider_info() -> dict[str, Any]:
             SECTION: {
                 "description": "Instrumentation of tasks that open W&B runs with their own code.",
                 "options": OPTIONS,
-            }
+            },
+            XCOM_SECTION: {
+                "description": "The XCom backend, which passes large values as W&B artifacts.",
+                "options": XCOM_OPTIONS,
+            },
         },
         "extra-links": ["wandb_airflow_provider.links.run.WandbRunLink"],
     }

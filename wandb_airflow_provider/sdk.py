@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import psutil
 
-from wandb_airflow_provider.exceptions import WandbError
+from wandb_airflow_provider.exceptions import WandbError, WandbPermanentError
 from wandb_airflow_provider.sdk_errors import translated
 
 if TYPE_CHECKING:
@@ -24,14 +26,20 @@ if TYPE_CHECKING:
 
 __all__ = [
     "RunSpec",
+    "api_url",
+    "automations",
     "base_url",
     "client",
+    "current_run",
     "finish_interrupted",
     "finish_run",
+    "has_helper",
     "init_run",
     "kill_helpers",
     "new_artifact",
     "release",
+    "revive",
+    "start",
     "table",
     "table_of",
     "translate_errors",
@@ -57,6 +65,7 @@ _UNKNOWN_MACHINE = {
 }
 
 _clients: dict[tuple[int, WandbConnection], wandb.Api] = {}
+_starting: list[threading.Thread] = []
 
 
 class RunSpec(NamedTuple):
@@ -89,6 +98,39 @@ class RunSpec(NamedTuple):
     machine: bool = True
     on_unavailable: OnUnavailable = "fail"
     spool: str | None = None
+
+
+def start() -> None:
+    """
+    Import wandb and begin to start its helper process, which goes on while the caller does something else.
+
+    Whoever calls it opens a run afterwards, or calls :func:`release`. What goes wrong is raised by the former.
+    """
+    with _import_quickly():
+        import wandb
+
+    def setup() -> None:
+        with suppress(Exception):
+            _silence()
+
+    thread = threading.Thread(target=setup, name="wandb-airflow-start", daemon=True)
+    _starting.append(thread)
+    thread.start()
+    with _import_quickly():
+        # What wandb itself imports while it opens a run, now that there is nothing else to do.
+        import wandb.apis.public  # noqa: F401
+
+
+@contextmanager
+def _import_quickly() -> Iterator[None]:
+    """Import much without looking for garbage on the way, of which there is none, among all that Airflow holds."""
+    collected = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collected:
+            gc.enable()
 
 
 def client(connection: WandbConnection) -> wandb.Api:
@@ -162,8 +204,10 @@ def init_run(
             "x_update_finish_state": whole,
         }
     _quiet()
+    packages = spec.machine and mode != "disabled" and wandb.setup().settings.x_save_requirements
+    settings["x_save_requirements"] = False
     with translate_errors(f"open the W&B run {spec.wandb_run_id!r} in project {spec.project!r}", connection):
-        return wandb.init(
+        wandb_run = wandb.init(
             entity=spec.entity,
             project=spec.project,
             id=spec.wandb_run_id,
@@ -182,6 +226,18 @@ def init_run(
             reinit="create_new" if wandb.run is not None else "default",
             settings=wandb.Settings(**settings),
         )
+    if packages:
+        _save_packages(wandb_run)
+    return wandb_run
+
+
+def _save_packages(wandb_run: wandb.Run) -> None:
+    """Save the list of installed packages as wandb does, which takes much longer to find them."""
+    from wandb_airflow_provider.installed import installed_packages
+
+    target = Path(wandb_run.dir, "requirements.txt")
+    target.write_text("\n".join(installed_packages()) + "\n", encoding="utf-8")
+    wandb_run.save(str(target), base_path=wandb_run.dir, policy="now")
 
 
 def finish_run(wandb_run: wandb.Run, exit_code: int, timeout: float) -> None:
@@ -238,6 +294,13 @@ def new_artifact(
     return wandb.Artifact(name, type=type, description=description, metadata=metadata)
 
 
+def automations() -> Any:
+    """Return what automations are described with: wandb's own public classes."""
+    import wandb.automations
+
+    return wandb.automations
+
+
 def finish_interrupted(wandb_run_id: str, exit_code: int) -> None:
     """Finish a run whose opening was interrupted after W&B had it and before the caller had."""
     opened = sys.modules["wandb"].run if "wandb" in sys.modules else None
@@ -250,6 +313,13 @@ def finish_interrupted(wandb_run_id: str, exit_code: int) -> None:
 
 def _quiet() -> None:
     """Silence wandb's own messages in this process: on stderr, each becomes an error line of the task's log."""
+    while _starting:
+        _starting[-1].join()
+        _starting.pop()
+    _silence()
+
+
+def _silence() -> None:
     import wandb
 
     wandb.setup(wandb.Settings(silent=True, console="off"))
@@ -267,6 +337,8 @@ def release(exit_code: int = 0) -> None:
     _clients.clear()
     if "wandb" not in sys.modules:
         return
+    while _starting:
+        _starting.pop().join(_RELEASE_TIMEOUT)
     helpers = [child for child in psutil.Process().children() if _is_helper(child)]
     failures: list[BaseException] = []
 
@@ -289,12 +361,40 @@ def release(exit_code: int = 0) -> None:
     thread.join(_KILL_TIMEOUT)
 
 
+def revive() -> None:
+    """Forget a helper process of wandb that has died, so that the next call starts another one."""
+    if "wandb" not in sys.modules:
+        return
+    for child in psutil.Process().children():
+        with suppress(psutil.Error):
+            if _is_helper(child) and child.status() != psutil.STATUS_ZOMBIE:
+                return
+    release()
+
+
 def kill_helpers(helpers: Sequence[psutil.Process] | None = None) -> None:
     """Kill wandb's helper processes, by default all of this process; what they have written stays on disk."""
     for helper in psutil.Process().children() if helpers is None else helpers:
         if helpers is not None or _is_helper(helper):
             with suppress(psutil.NoSuchProcess):
                 helper.kill()
+
+
+def has_helper() -> bool:
+    """Say whether a helper process of wandb is at work for this process."""
+    return any(_is_helper(child) for child in psutil.Process().children())
+
+
+def current_run() -> wandb.Run | None:
+    """Return the run that user code has open in this process and that is sent to W&B at once, if there is one."""
+    # While wandb is being imported, it has no such attribute yet.
+    found = getattr(sys.modules.get("wandb"), "run", None)
+    return found if found is not None and not found.offline and not found.disabled else None
+
+
+def api_url(wandb_run: wandb.Run) -> str:
+    """Return the API URL that a run is sent to."""
+    return str(wandb_run.settings.base_url)
 
 
 def _is_helper(process: psutil.Process) -> bool:
@@ -323,6 +423,13 @@ def translate_errors(action: str, connection: object) -> Iterator[None]:
         yield
     except WandbError:
         raise
+    except wandb.errors.UnsupportedError as error:
+        raise WandbPermanentError(f"Could not {action} through {connection}: {error}") from error
     except (wandb.Error, ValueError, TimeoutError, ConnectionError) as error:
         wrong_key = isinstance(error, wandb.errors.AuthenticationError)
         raise translated(error, action, connection, wrong_key=wrong_key) from error
+    except Exception as error:
+        # Lists raise the error of wandb's helper process, whose class is not public.
+        if not type(error).__module__.startswith("wandb."):
+            raise
+        raise translated(error, action, connection, wrong_key=False) from error

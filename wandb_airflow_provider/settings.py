@@ -10,7 +10,19 @@ from typing import Any
 
 from wandb_airflow_provider.connection_form import DEFAULT_CONN_ID
 
-__all__ = ["OPTIONS", "SECTION", "auto_instrument", "exclude", "include", "run_per_task", "wandb_conn_id"]
+__all__ = [
+    "OPTIONS",
+    "SECTION",
+    "auto_instrument",
+    "dag_run_panel",
+    "exclude",
+    "include",
+    "run_per_task",
+    "wandb_conn_id",
+    "webhook_conn_id",
+    "webhook_max_bytes",
+    "webhook_queue_size",
+]
 
 SECTION = "wandb"
 
@@ -62,6 +74,43 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "example": "wandb_production",
         "default": DEFAULT_CONN_ID,
     },
+    "dag_run_panel": {
+        "description": (
+            "Show the tab *W&B* on the page of each DAG run: its tasks as a tree, with states, durations, key metrics\n"
+            "and links to their W&B runs. Read when an API server starts.\n"
+        ),
+        "version_added": "0.1.0",
+        "type": "boolean",
+        "example": "False",
+        "default": "True",
+    },
+    "webhook_conn_id": {
+        "description": (
+            "Airflow connection whose password is the secret that W&B signs webhooks with. Naming one makes API\n"
+            "servers receive W&B's webhooks at ``/wandb/webhook``. Read when an API server starts.\n"
+        ),
+        "version_added": "0.1.0",
+        "type": "string",
+        "example": "wandb_webhook",
+        "default": "",
+    },
+    "webhook_max_bytes": {
+        "description": "Largest body of a webhook that is read, in bytes.\n",
+        "version_added": "0.1.0",
+        "type": "integer",
+        "example": "65536",
+        "default": "65536",
+    },
+    "webhook_queue_size": {
+        "description": (
+            "Most webhooks about different aliases that wait in an API server while W&B or the database is slow.\n"
+            "Further ones are answered with 503.\n"
+        ),
+        "version_added": "0.1.0",
+        "type": "integer",
+        "example": "100",
+        "default": "100",
+    },
 }
 """The options as Airflow's provider metadata describes them. Their defaults are given here alone."""
 
@@ -99,8 +148,44 @@ def wandb_conn_id() -> str:
     return _text("wandb_conn_id")
 
 
+def dag_run_panel() -> bool:
+    """
+    Return whether the page of a DAG run has the tab.
+
+    :raises AirflowConfigException: the value is no boolean.
+    """
+    return _flag("dag_run_panel")
+
+
+def webhook_conn_id() -> str:
+    """Return the connection with the secret of webhooks; empty when none are received."""
+    return _text("webhook_conn_id").strip()
+
+
+def webhook_max_bytes() -> int:
+    """
+    Return the largest body of a webhook.
+
+    :raises AirflowConfigException: the value is no whole number.
+    """
+    return _number("webhook_max_bytes")
+
+
+def webhook_queue_size() -> int:
+    """
+    Return how many webhooks may wait.
+
+    :raises AirflowConfigException: the value is no whole number.
+    """
+    return _number("webhook_queue_size")
+
+
 def _flag(name: str) -> bool:
     return bool(_conf().getboolean(SECTION, name, fallback=OPTIONS[name]["default"]))
+
+
+def _number(name: str) -> int:
+    return int(_conf().getint(SECTION, name, fallback=OPTIONS[name]["default"]))
 
 
 def _patterns(name: str) -> tuple[str, ...]:

@@ -63,7 +63,11 @@ def run_dag(airflow_db: None) -> Callable[..., Any]:
 
     def run(dag: Any, **kwargs: Any) -> Any:
         from airflow.dag_processing.bundles.manager import DagBundlesManager
-        from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
+
+        try:
+            from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
+        except ModuleNotFoundError:  # before Airflow 3.2
+            from airflow.models.dagbag import DagBag, sync_bag_to_db
 
         DagBundlesManager().sync_bundles_to_db()
         bag = DagBag(collect_dags=False)

@@ -110,6 +110,34 @@ def test_gate_example_promotes_holds_back_and_is_rolled_back(ledger: Ledger, run
     assert pushed(undone, "rollback")["current"]["digest"] == before["digest"]
 
 
+def test_gate_rules_example_promotes_what_is_as_good_and_stops_what_is_worse_beyond_noise(
+    ledger: Ledger, run_dag: RunDag
+) -> None:
+    example = DAGS / "example_gate_rules.py"
+    first = run_dag(load(example))
+    assert (first.state, states(first)["quality_gate.promote"]) == ("success", "success")
+    verdict = pushed(first, "quality_gate.gate")
+    assert [outcome["reason"] for outcome in verdict["outcomes"]][3:] == [
+        "no_baseline_allowed",
+        "passed",
+        "above_maximum",
+    ]
+    assert "eval/latency = 0.3 s: must be at most 0.2 s" in pushed(first, "quality_gate.report")
+
+    as_good = run_dag(load(example), run_conf={"seed": 2})
+    assert states(as_good)["quality_gate.promote"] == "success"
+    noise = pushed(as_good, "quality_gate.gate")["outcomes"][3]
+    assert (noise["reason"], noise["samples"]) == ("passed", 370)
+
+    worse = run_dag(load(example), run_conf={"seed": 3, "skill": 0.6})
+    assert (worse.state, states(worse)["quality_gate.promote"]) == ("success", "skipped")
+    verdict = pushed(worse, "quality_gate.gate")
+    assert [outcome["result"] for outcome in verdict["outcomes"]].count("failed") == 1
+    assert verdict["outcomes"][3]["reason"] == "change_not_shown"
+    runs = ledger.api().runs("local/gate-rules", filters={"job_type": "evaluate"}, lazy=False)
+    assert sorted(run.summary["gate/passed"] for run in runs) == [False, True, True]
+
+
 def test_mapped_example_keeps_each_index_apart(ledger: Ledger, run_dag: RunDag) -> None:
     dag_run = run_dag(load(DAGS / "example_mapped_training.py"))
 

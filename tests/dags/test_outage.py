@@ -131,6 +131,75 @@ def test_after_a_sync_the_tree_and_all_metrics_equal_those_of_a_run_without_outa
     assert list(Path(spool).iterdir()) == []
 
 
+def shared_run(spool: str) -> DAG:
+    pipeline = wandb_pipeline(strategy="single", on_unavailable="offline", spool=spool, config={"a": 1})
+    with DAG("taken_in_turn", schedule=None) as dag, pipeline:
+
+        @task.wandb(wandb_config={"lr": 0.1}, tags=["hot"])
+        def train(wandb_run: Any) -> None:
+            wandb_run.define_metric("best", summary="max")
+            for loss in (3, 2, 1):
+                wandb_run.log({"loss": loss, "best": loss})
+
+        @task.wandb(trigger_rule=TriggerRule.ALL_DONE)
+        def check(wandb_run: Any) -> None:
+            wandb_run.log({"error": 7})
+            wandb_run.log({"error": 8}, step=5)
+            wandb_run.summary["worst"] = 8
+            wandb_run.config.update({"depth": 4})
+
+        train() >> check()
+    return dag
+
+
+def one_run(ledger: Ledger, dag_run: Any) -> dict[str, Any]:
+    """Return what W&B shows of the one run of a DAG run, without ids and times."""
+    (run,) = ledger.runs().values()
+    times = tuple(name.removeprefix("airflow/") for name in _TIMES)
+    keys = ("train/step", "train/loss", "train/best", "check/step", "check/error")
+    (logged,) = [artifact for artifact in run.logged_artifacts() if artifact.type == "run_table"]
+    return {
+        "name": run.name.replace(dag_run.run_id, "RUN"),
+        "state": run.state,
+        "tags": sorted(run.tags),
+        "rows": [
+            {key: row[key] for key in keys if row.get(key) is not None}
+            for row in run.scan_history()
+            if any(row.get(key) is not None for key in keys)
+        ],
+        "config": {key: value for key, value in run.config.items() if not key.endswith("airflow")},
+        "summary": {
+            key: value
+            for key, value in run.summary_metrics.items()
+            if not key.startswith("_") and not key.endswith((*times, "timeline"))
+        },
+        "parts": sorted(key for key in run.config if key.endswith("airflow")),
+        "timeline": sorted(logged.get("timeline").get_column("task_id")),
+    }
+
+
+def test_one_run_that_the_tasks_write_in_turn_is_after_a_sync_as_without_an_outage(
+    ledger: Ledger, run_dag: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    spool = str(tmp_path / "spool")
+    expected = one_run(ledger, run_dag(shared_run(spool)))
+    assert Spool(spool).entries() == ([], [])
+    use_project(ledger, monkeypatch, f"{ledger.project[:40]}-outage")
+
+    with ledger.server.away():
+        dag_run = run_dag(shared_run(spool))
+    assert dag_run.state == "success"
+    waiting = Spool(spool).entries()[0]
+    assert [manifest.history_rows for manifest in waiting] == [0, 3, 2, 1]
+    assert len({manifest.run for manifest in waiting}) == 1
+
+    key = tmp_path / "key"
+    key.write_text(f"{ledger.server.api_key}\n")
+    assert cli.main(["sync", spool, "--host", ledger.server.url, "--key-file", str(key)]) == 0
+    assert one_run(ledger, dag_run) == expected
+    assert list(Path(spool).iterdir()) == []
+
+
 @pytest.fixture
 def s3_spool(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)

@@ -2,53 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 from urllib.parse import quote
 
-import psutil
 import pytest
 
-from tests.system.conftest import WANDB_ENTITY, WANDB_PROJECT
+from tests.system.conftest import Endings, helpers_of, steps, wait_until_no_helper_is_left
 from wandb_airflow_provider.demo.airflow_api import DagRun
-from wandb_airflow_provider.demo.airflow_process import AirflowCluster
-from wandb_airflow_provider.demo.devserver_process import DevServerProcess
 from wandb_airflow_provider.demo.polling import wait_for
-
-FINAL = {"finished", "failed", "crashed", "killed", "preempted"}
-
-
-class Endings:
-    """Start a DAG whose one task works, and read its runs back."""
-
-    def __init__(self, cluster: AirflowCluster, client: Any) -> None:
-        self.cluster = cluster
-        self._client = client
-
-    def start(self, dag_id: str) -> DagRun:
-        self.cluster.wait_for_dag(dag_id)
-        self.cluster.api.unpause(dag_id)
-        return self.cluster.api.trigger(dag_id)
-
-    def wandb_run(self, run: DagRun, job_type: str) -> Any | None:
-        self._client.flush()
-        filters = {"group": f"{run.dag_id}__{run.dag_run_id}", "jobType": job_type}
-        found = list(self._client.runs(f"{WANDB_ENTITY}/{WANDB_PROJECT}", filters=filters, lazy=False))
-        return found[0] if found else None
-
-    def ended(self, run: DagRun, job_type: str) -> Any:
-        def probe() -> Any | None:
-            found = self.wandb_run(run, job_type)
-            return found if found is not None and found.state in FINAL else None
-
-        return wait_for(f"the W&B run of {job_type} to end", probe, timeout=60)
-
-    def link(self, run: DagRun, task_id: str) -> str | None:
-        """The URL of the button to the task's W&B run, as Airflow's API hands it to the UI."""
-        task = f"/dags/{run.dag_id}/dagRuns/{quote(run.dag_run_id, safe='')}/taskInstances/{task_id}"
-        found: str | None = self.cluster.api.request("GET", f"{task}/links")["extra_links"].get("W&B run")
-        return found
 
 
 @dataclass
@@ -58,17 +19,6 @@ class Stopped:
     dag_run: DagRun
     link: str
     helpers: list[str]
-
-
-@pytest.fixture(scope="module")
-def endings(airflow_cluster: AirflowCluster, wandb_server: DevServerProcess) -> Iterator[Endings]:
-    import wandb
-
-    client = wandb.Api(api_key=wandb_server.api_key, overrides={"base_url": wandb_server.url})
-    # Reading the runs of a project that no task has made yet would be an error.
-    client.create_project(WANDB_PROJECT, WANDB_ENTITY)
-    yield Endings(airflow_cluster, client)
-    wandb.teardown()
 
 
 @pytest.fixture(scope="module")
@@ -84,47 +34,32 @@ def left_open(endings: Endings, timed_out: DagRun) -> dict[str, DagRun]:
 
 
 @pytest.fixture(scope="module")
-def marked(endings: Endings, left_open: dict[str, DagRun]) -> DagRun:
+def by_themselves(endings: Endings, left_open: dict[str, DagRun]) -> dict[str, DagRun]:
+    """Runs that end without anybody's doing; they pass their time beside the others."""
+    return {dag_id: endings.start(dag_id) for dag_id in ("ending_memory_error", "ending_deferred")}
+
+
+@pytest.fixture(scope="module")
+def marked(endings: Endings, by_themselves: dict[str, DagRun]) -> DagRun:
     return endings.start("ending_run_marked_failed")
 
 
 @pytest.fixture(scope="module")
 def stopped(endings: Endings, marked: DagRun) -> Stopped:
     run = endings.start("ending_marked_failed")
-
-    def some_steps() -> bool | None:
-        found = endings.wandb_run(run, "work_for_long")
-        return True if found is not None and found.summary.get("step", 0) > 5 else None
-
-    wait_for("some steps to be logged", some_steps, timeout=120)
+    wait_until_at_work(endings, run, "work_for_long")
     link = wait_for("the link of the running task", lambda: endings.link(run, "work_for_long"), timeout=60)
     helpers = helpers_of(run)
     endings.cluster.api.set_task_state(run.dag_id, run.dag_run_id, "work_for_long", "failed")
     return Stopped(endings.cluster.wait_for_run(run.dag_id, run.dag_run_id), link, helpers)
 
 
-def steps(run: Any) -> list[int]:
-    return [row["step"] for row in run.scan_history(keys=["step"])]
+def wait_until_at_work(endings: Endings, run: DagRun, job_type: str) -> None:
+    def some_steps() -> bool | None:
+        found = endings.wandb_run(run, job_type)
+        return True if found is not None and found.summary.get("step", 0) > 5 else None
 
-
-def helpers_of(run: DagRun) -> list[str]:
-    """wandb's helper processes that tasks of a DAG run have started and that still live."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if process.name() == "wandb-core":
-                environment = process.environ()
-                if environment.get("AIRFLOW_CTX_DAG_RUN_ID") == run.dag_run_id:
-                    found.append(environment["AIRFLOW_CTX_TASK_ID"])
-        except psutil.Error:
-            continue
-    return found
-
-
-def wait_until_no_helper_is_left(run: DagRun) -> None:
-    wait_for(
-        "wandb's processes to end with their tasks", lambda: None if helpers_of(run) else True, timeout=30
-    )
+    wait_for("some steps to be logged", some_steps, timeout=120)
 
 
 def test_a_task_marked_failed_ends_its_run_as_killed_with_everything_that_was_logged(
@@ -170,11 +105,7 @@ def test_a_task_over_its_time_ends_its_run_as_failed_with_everything_that_was_lo
 def test_a_dag_run_marked_failed_has_its_pipeline_run_closed_with_what_never_ran(
     endings: Endings, marked: DagRun
 ) -> None:
-    def at_work() -> bool | None:
-        found = endings.wandb_run(marked, "at_work")
-        return True if found is not None and found.summary.get("step", 0) > 5 else None
-
-    wait_for("the task to work", at_work, timeout=120)
+    wait_until_at_work(endings, marked, "at_work")
     path = f"/dags/{marked.dag_id}/dagRuns/{quote(marked.dag_run_id, safe='')}"
     endings.cluster.api.request("PATCH", path, json={"state": "failed"})
     ended = endings.cluster.wait_for_run(marked.dag_id, marked.dag_run_id)
@@ -220,4 +151,42 @@ def test_no_process_of_wandb_outlives_its_task(endings: Endings) -> None:
     endings.cluster.wait_for_run(run.dag_id, run.dag_run_id)
 
     assert steps(endings.ended(run, "log_much")) == list(range(500))
+    wait_until_no_helper_is_left(run)
+
+
+def test_a_task_marked_as_success_while_it_works_ends_its_run_as_killed_with_everything_that_was_logged(
+    endings: Endings,
+) -> None:
+    run = endings.start("ending_marked_success")
+    wait_until_at_work(endings, run, "cut_short")
+    endings.cluster.api.set_task_state(run.dag_id, run.dag_run_id, "cut_short", "success")
+
+    ended = endings.ended(run, "cut_short")
+
+    assert (ended.state, ended.summary["airflow/state"]) == ("preempted", "killed")
+    logged = steps(ended)
+    assert logged == list(range(len(logged)))
+    assert len(logged) > 5
+    assert endings.cluster.wait_for_run(run.dag_id, run.dag_run_id).state == "success"
+    root = endings.ended(run, "pipeline")
+    assert root.summary["airflow/state"] == "success"
+    wait_until_no_helper_is_left(run)
+
+
+def test_a_task_that_gets_no_memory_ends_its_run_as_failed(
+    endings: Endings, by_themselves: dict[str, DagRun]
+) -> None:
+    ended = endings.ended(by_themselves["ending_memory_error"], "too_large")
+    assert (ended.state, ended.summary["airflow/reason"]) == ("failed", "MemoryError: ")
+    assert steps(ended) == [0]
+
+
+def test_a_task_that_defers_goes_on_in_the_same_run(
+    endings: Endings, by_themselves: dict[str, DagRun]
+) -> None:
+    run = by_themselves["ending_deferred"]
+    assert endings.cluster.wait_for_run(run.dag_id, run.dag_run_id).state == "success"
+    ended = endings.ended(run, "pausing")
+    assert (ended.state, ended.summary["airflow/state"]) == ("finished", "success")
+    assert steps(ended) == [0, 1]
     wait_until_no_helper_is_left(run)

@@ -137,12 +137,23 @@ def test_a_triggered_dag_hangs_below_the_run_that_triggered_it(shapes: Shapes) -
     provenance = shapes.root("shape_child").config["airflow"]
     assert provenance["parent_run"] == path(shapes.root("shape_parent"))
     assert provenance["triggered_by"][0]["task_id"] == "trigger"
+    assert provenance["triggered_by"][0]["url"] == shapes.root("shape_parent").url
 
 
 def test_a_dag_started_by_an_asset_hangs_below_the_run_that_produced_it(shapes: Shapes) -> None:
     provenance = shapes.root("shape_consumer").config["airflow"]
     assert provenance["parent_run"] == path(shapes.child("shape_producer", "produce"))
     assert provenance["triggered_by"][0]["dag_run_id"] == shapes.dag_runs["shape_producer"].dag_run_id
+    assert provenance["triggered_by"][0]["url"] == shapes.child("shape_producer", "produce").url
+
+
+def test_the_runs_that_started_another_dag_name_it_among_their_files(shapes: Shapes) -> None:
+    for source, dag_id in (
+        (shapes.root("shape_parent"), "shape_child"),
+        (shapes.child("shape_producer", "produce"), "shape_consumer"),
+    ):
+        names = [file.name for file in source.files() if file.name.startswith("airflow/")]
+        assert names == [f"airflow/triggered/{shapes.root(dag_id).id}.json"]
 
 
 def test_the_root_counts_the_skipped_side_of_a_branch(shapes: Shapes) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.system.test_endings import Endings, endings, steps, wait_until_no_helper_is_left  # noqa: F401
+from tests.system.conftest import Endings, steps, wait_until_no_helper_is_left
 from wandb_airflow_provider.demo.polling import wait_for
 
 
-def test_a_task_marked_failed_ends_the_run_that_its_own_code_opened(endings: Endings) -> None:  # noqa: F811
+def test_a_task_marked_failed_ends_the_run_that_its_own_code_opened(endings: Endings) -> None:
     run = endings.start("plain_marked_failed")
 
     def some_steps() -> Any | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+import signal
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -115,9 +116,10 @@ class Supervisor:
         elif isinstance(msg, comms.GetXComSequenceSlice):
             held = [v for (task, key, _), v in self.xcoms.items() if (task, key) == (msg.task_id, msg.key)]
             return comms.XComSequenceSliceResult(root=held)
-        elif isinstance(msg, comms.SetTaskStateStore):
+        # Airflow has the task state store since 3.3.
+        elif type(msg).__name__ == "SetTaskStateStore":
             self.task_store[(self.task_id, msg.key)] = msg.value
-        elif isinstance(msg, comms.GetTaskStateStore) and (self.task_id, msg.key) in self.task_store:
+        elif type(msg).__name__ == "GetTaskStateStore" and (self.task_id, msg.key) in self.task_store:
             return comms.TaskStateStoreResult(value=self.task_store[(self.task_id, msg.key)])
         elif type(msg).__name__ in self.answers:
             return self.answers[type(msg).__name__](msg)
@@ -158,7 +160,7 @@ def supervisor(monkeypatch: pytest.MonkeyPatch) -> Supervisor:
 
 
 @pytest.fixture
-def run_task(supervisor: Supervisor, tmp_path: Path) -> Callable[..., Finished]:
+def run_task(supervisor: Supervisor, tmp_path: Path) -> Iterator[Callable[..., Finished]]:
     """``run_task(operator)`` runs one attempt of a task of a DAG through Airflow's task runner."""
     import structlog
     from airflow.sdk.api.datamodels._generated import DagRun, DagRunState, DagRunType, TIRunContext
@@ -222,4 +224,7 @@ def run_task(supervisor: Supervisor, tmp_path: Path) -> Callable[..., Finished]:
         state, _, error = task_runner.run(ti, context, structlog.get_logger("task"))
         return Finished(state.value, error, supervisor, operator.task_id)
 
-    return run
+    # Airflow's task runner installs a handler of its own.
+    before = signal.getsignal(signal.SIGTERM)
+    yield run
+    signal.signal(signal.SIGTERM, before)

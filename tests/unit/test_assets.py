@@ -42,6 +42,8 @@ def test_airflow_accepts_the_scheme_by_the_registered_handler() -> None:
     assert getattr(importlib.import_module(module), name) is sanitize_uri
     good = urlsplit("wandb://registry/model/search?alias=production")
     assert sanitize_uri(good) == good
+    long = urlsplit("wandb://registry/wandb-registry-model/search/?alias=production")
+    assert sanitize_uri(long) == good
     with pytest.raises(WandbInvalidNameError):
         sanitize_uri(urlsplit("wandb://registry/model?alias=production"))
 

@@ -19,14 +19,19 @@ from airflow.sdk import BaseSensorOperator, Connection
 
 import wandb_airflow_provider
 from wandb_airflow_provider import (
+    WandbArtifactSensor,
     WandbReconcileOperator,
     WandbRegistryAliasSensor,
     WandbRegistryAliasTrigger,
+    WandbRunSensor,
     wandb_alias_asset,
     wandb_pipeline,
 )
+from wandb_airflow_provider.cli.trace import parser as trace_parser
 from wandb_airflow_provider.connection import EXTRA_FIELDS, WandbConnection
 from wandb_airflow_provider.devserver.cli import _parser as devserver_parser
+from wandb_airflow_provider.sensors.waiting import WandbWaitSensor
+from wandb_airflow_provider.settings import OPTIONS
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -165,14 +170,22 @@ def test_reconciler_defaults_are_those_of_the_code() -> None:
 
 
 def test_sensor_defaults_are_those_of_the_code() -> None:
-    rows = table("registry-watching.md", "Argument", "Default")
-    code = defaults(WandbRegistryAliasSensor.__init__)
-    assert {"digest", "not_version", "wandb_conn_id"} <= rows.keys()
-    for name in ("digest", "not_version", "wandb_conn_id"):
-        assert rows[name][0] == str(code[name])
+    shared = table("registry-watching.md", "Argument", "Default")
+    code = defaults(WandbWaitSensor.__init__)
+    for name in ("wandb_conn_id", "start_from_trigger"):
+        assert shared[name][0] == str(code[name])
     inherited = defaults(BaseSensorOperator.__init__)
-    assert {"poke_interval", "timeout"} <= inherited.keys()
-    assert not {"poke_interval", "timeout"} & code.keys()
+    assert {"poke_interval", "timeout", "soft_fail"} <= inherited.keys()
+    assert not {"poke_interval", "timeout", "soft_fail"} & code.keys()
+    for sensor in (WandbRegistryAliasSensor, WandbArtifactSensor, WandbRunSensor):
+        rows = table("registry-watching.md", sensor.__name__, "Default")
+        told = {
+            name.strip(" `"): cells[0]
+            for names, cells in rows.items()
+            for name in names.split(",")
+            if cells[0] != "required"
+        }
+        assert told == {name: str(value) for name, value in defaults(sensor.__init__).items()}
 
 
 def test_asset_and_trigger_defaults_are_those_of_the_code() -> None:
@@ -190,6 +203,18 @@ def test_dev_server_options_are_those_of_the_command() -> None:
     assert [rows[name][0] for name in ("--host", "--port", "--data")] == [
         str(options[name]) for name in ("--host", "--port", "--data")
     ]
+
+
+def test_options_of_the_tree_s_command_and_tab_are_those_of_the_code() -> None:
+    options = {
+        option: action.default for action in trace_parser()._actions for option in action.option_strings
+    }
+    rows = table("ui.md", "Option", "Default", "Meaning")
+    named = {name.strip(" `") for cell in rows for name in cell.split(",")}
+    assert named == {option for option in options if option.startswith("--")} - {"--help"}
+    assert rows["--conn-id"][0] == options["--conn-id"]
+    panel = table("ui.md", "Option in `[wandb]", "Default")
+    assert panel["dag_run_panel"][0] == OPTIONS["dag_run_panel"]["default"]
 
 
 def test_quoted_test_of_a_team_is_the_one_that_is_run() -> None:

@@ -8,7 +8,8 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, cast
 
@@ -24,7 +25,16 @@ if TYPE_CHECKING:
     from wandb_airflow_provider.connection import WandbConnection
     from wandb_airflow_provider.hooks.outage import Opening
 
-__all__ = ["REASON_KEY", "RUNNING", "SECONDS_KEY", "STATE_KEY", "RunSession", "release_when_idle"]
+__all__ = [
+    "REASON_KEY",
+    "RUNNING",
+    "SECONDS_KEY",
+    "STATE_KEY",
+    "RunSession",
+    "borrowed_sdk",
+    "open_sessions",
+    "release_when_idle",
+]
 
 STATE_KEY = "airflow/state"
 """Summary key: how the task attempt ended (success, failed, skipped, killed), ``running`` until then."""
@@ -244,6 +254,29 @@ class RunSession:
                 "W&B run %s could not be finished in time; W&B will mark it as crashed.",
                 self._spec.wandb_run_id,
             )
+
+
+def open_sessions() -> list[RunSession]:
+    """Return the runs that this process has opened and not finished, in no order."""
+    return list(_open_sessions)
+
+
+@contextmanager
+def borrowed_sdk(*, keep: bool = False) -> Iterator[None]:
+    """
+    Use wandb in the middle of a task, whose own code may use it too: what was at work before goes on after.
+
+    :param keep: The task opens a run of its own soon, which ends wandb's helper process when it is finished.
+    """
+    busy = sdk.has_helper()
+    try:
+        yield
+    except BaseException:
+        keep = False
+        raise
+    finally:
+        if not busy and not keep:
+            release_when_idle()
 
 
 def release_when_idle(exit_code: int = EXIT_SUCCESS) -> None:

@@ -188,7 +188,7 @@ class WandbHook(BaseHook):
         with self.translate_errors(f"read the W&B run {ref.path!r}"):
             api = self.get_conn()
             api.flush()  # type: ignore[no-untyped-call]
-            return self._record(api.run(ref.path))
+            return self.record_of(api.run(ref.path))
 
     def list_runs(self, entity: str, project: str, filters: Mapping[str, Any]) -> list[RunRecord]:
         """
@@ -204,10 +204,11 @@ class WandbHook(BaseHook):
             runs = api.runs(
                 f"{entity}/{project}", filters=dict(filters), order="+created_at", per_page=500, lazy=False
             )
-            return [self._record(run) for run in runs]
+            return [self.record_of(run) for run in runs]
 
     @staticmethod
-    def _record(run: Any) -> RunRecord:
+    def record_of(run: Any) -> RunRecord:
+        """Return what a run of wandb's public API says."""
         from wandb_airflow_provider.hooks.run_record import RunRecord
 
         summary = dict(run.summary_metrics or {})
@@ -308,7 +309,7 @@ class WandbHook(BaseHook):
             release_when_idle()
 
     def _artifact(self, path: str | ArtifactRef) -> wandb.Artifact:
-        name = path.path if isinstance(path, ArtifactRef) else self._full_path(path)
+        name = path.path if isinstance(path, ArtifactRef) else self.full_path(path)
         try:
             with self.translate_errors(f"read the artifact {name!r}"):
                 artifact: wandb.Artifact = self.get_conn().artifact(name)
@@ -316,7 +317,8 @@ class WandbHook(BaseHook):
             raise WandbArtifactNotFoundError(str(error)) from error
         return artifact
 
-    def _full_path(self, path: str) -> str:
+    def full_path(self, path: str) -> str:
+        """Return ``[[entity/]project/]name[:alias]`` with this hook's entity and project where it names none."""
         entity, project, name, alias = split_artifact_path(path)
         if entity is None and (project is None or not project.startswith(PROJECT_PREFIX)):
             # The client would fall back to the connection's project, not to this hook's.
@@ -356,9 +358,10 @@ class WandbHook(BaseHook):
         """Return the fields of the extra for Airflow releases that do not read them from the provider's metadata."""
         from flask_appbuilder.fieldwidgets import BS3TextFieldWidget
         from flask_babel import lazy_gettext
-        from wtforms import BooleanField, FloatField, StringField
+        from wtforms import BooleanField, IntegerField, StringField
 
-        fields = {"string": StringField, "number": FloatField, "boolean": BooleanField}
+        # Airflow 3.1 shows no form at all for a hook that asks for any other kind of field.
+        fields = {"string": StringField, "number": IntegerField, "boolean": BooleanField}
         return {
             name: fields[spec["type"]](lazy_gettext(spec["label"]), widget=BS3TextFieldWidget())
             for name, spec in EXTRA_FIELDS.items()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -12,7 +13,15 @@ from airflow.providers.common.compat.sdk import BaseOperator
 from wandb_airflow_provider.connection_form import DEFAULT_CONN_ID
 from wandb_airflow_provider.exceptions import WandbConfigurationError, WandbError
 from wandb_airflow_provider.hooks.wandb import WandbHook
-from wandb_airflow_provider.identity import CONFIG_KEY, RUN_KEY, RUN_URL_KEY, RunRef, TaskIdentity, clean_tags
+from wandb_airflow_provider.identity import (
+    CONFIG_KEY,
+    METRICS_KEY,
+    RUN_KEY,
+    RUN_URL_KEY,
+    RunRef,
+    TaskIdentity,
+    clean_tags,
+)
 from wandb_airflow_provider.links.run import WandbRunLink
 from wandb_airflow_provider.outage import check_outage_policy
 
@@ -184,7 +193,8 @@ class WandbBaseOperator(TaskRunSource, BaseOperator):
     Open a W&B run, work inside it, and finish it with the exit code of the work.
 
     Pushes ``wandb_run`` (the run's address as JSON) and ``wandb_run_url`` as soon as the run is open, so that
-    both are there while the task runs; the return value is the subclass's own.
+    both are there while the task runs, and ``wandb_metrics`` (at most 12 numbers of the run's summary) when the work
+    ends; the return value is the subclass's own.
 
     :param wandb_conn_id: Airflow connection. Default: the pipeline's, else ``wandb_default``. (templated)
     :param entity: Team or user. Default: the pipeline's, else the connection's, else the key's. (templated)
@@ -272,9 +282,10 @@ class WandbBaseOperator(TaskRunSource, BaseOperator):
         except WandbError:
             sdk.release()
             raise
-        with self.hook.open_run(self._run_spec(context)) as session:
+        with self._open(context) as session:
             self._begin(context, session)
-            return self.execute_in_run(context, session.task_run)
+            with self._metrics_pushed(context, session):
+                return self._stored(context, self.execute_in_run(context, session.task_run))
 
     @property
     def wandb_run(self) -> wandb.Run:
@@ -285,16 +296,59 @@ class WandbBaseOperator(TaskRunSource, BaseOperator):
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Continue after a deferral inside the same run, which the method finds as ``self.wandb_run``."""
-        with self.hook.open_run(self._run_spec(context)) as session:
+        with self._open(context) as session:
             self._begin(context, session)
-            return super().resume_execution(next_method, next_kwargs, context)
+            with self._metrics_pushed(context, session):
+                result = super().resume_execution(next_method, next_kwargs, context)
+                return self._stored(context, result)
+
+    def _open(self, context: Context) -> RunSession:
+        """Put together what the run is opened with, while wandb starts."""
+        from wandb_airflow_provider import sdk
+        from wandb_airflow_provider.hooks.runs import release_when_idle
+
+        try:
+            sdk.start()
+            return self.hook.open_run(self._run_spec(context))
+        except BaseException:
+            release_when_idle(1)
+            raise
+
+    def _stored(self, context: Context, value: Any) -> Any:
+        """Let this package's XCom backend, where it is set, log what it stores of the result in the open run."""
+        from wandb_airflow_provider.xcom import seam
+
+        if self.do_xcom_push and value is not None and seam.is_configured():
+            seam.store_result(context["ti"], value, each=bool(getattr(self, "multiple_outputs", False)))
+        return value
 
     def _begin(self, context: Context, session: RunSession) -> None:
+        from wandb_airflow_provider.xcom import seam
+
         self._session = session
+        if seam.is_configured():
+            seam.record_uses(session.run)
         if not self.runs_user_code:
             session.guard()
         if session.is_recorded:
             self._announce(context, session.ref)
+
+    @contextmanager
+    def _metrics_pushed(self, context: Context, session: RunSession) -> Iterator[None]:
+        """Push the run's figures when the work in it has ended, however it did: Airflow's pages show them."""
+        from wandb_airflow_provider.key_metrics import key_metrics
+
+        try:
+            yield
+        finally:
+            if session.is_recorded:
+                try:
+                    metrics = key_metrics(session.task_run.summary)
+                    if metrics:
+                        context["ti"].xcom_push(key=METRICS_KEY, value=metrics)
+                except Exception as error:
+                    # The outcome of the task is that of its work.
+                    self.log.warning("The figures of the W&B run are not shown in Airflow: %s", error)
 
     def on_kill(self) -> None:
         """Finish the run as killed (exit code 143) before Airflow ends the process."""

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
-from wandb_airflow_provider.hierarchy import ROOT_JOB_TYPE
+from wandb_airflow_provider.capabilities import task_breadcrumbs
+from wandb_airflow_provider.hierarchy import ROOT_JOB_TYPE, known_pipelines
 from wandb_airflow_provider.hooks.pipeline_run import known_attempts, task_states, write_end
+from wandb_airflow_provider.hooks.triggered_runs import name_in_sources
 from wandb_airflow_provider.hooks.wandb import WandbHook
-from wandb_airflow_provider.identity import RUN_KEY, RUN_URL_KEY, TaskIdentity, clean_tags
+from wandb_airflow_provider.identity import CONFIG_KEY, RUN_KEY, RUN_URL_KEY, TaskIdentity, clean_tags
 from wandb_airflow_provider.links.run import WandbRunLink
 from wandb_airflow_provider.provenance import map_index, task_provenance
 from wandb_airflow_provider.sdk import RunSpec
@@ -35,6 +37,7 @@ class _PipelineOperator(BaseOperator):
     def __init__(self, *, settings: PipelineSettings, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.wandb_pipeline_settings = settings
+        known_pipelines[self.dag_id] = settings
         self._session: RunSession | None = None
 
     @property
@@ -57,7 +60,9 @@ class _PipelineOperator(BaseOperator):
         settings, identity = self.wandb_pipeline_settings, _identity(context)
         hook.check_outage_policy("wandb_pipeline(...)", settings.on_unavailable, settings.spool)
         provenance = {**task_provenance(context), "task_id": None, "parent_run": None, "upstream_runs": []}
-        provenance["parent_run"] = next((s["run"] for s in provenance["triggered_by"] if s["run"]), None)
+        provenance["parent_run"] = next(
+            filter(None, (source.get("run") for source in provenance["triggered_by"])), None
+        )
         return RunSpec(
             wandb_run_id=identity.root_wandb_run_id(),
             name=identity.root_name,
@@ -65,8 +70,8 @@ class _PipelineOperator(BaseOperator):
             job_type=ROOT_JOB_TYPE,
             entity=hook.entity,
             project=hook.project,
-            tags=clean_tags([identity.dag_id, *settings.tags]),
-            config={**settings.config, "airflow": provenance},
+            tags=clean_tags([identity.dag_id, *settings.tags, *_source_tags(provenance["triggered_by"])]),
+            config={**settings.config, CONFIG_KEY: provenance},
             shared=settings.shared,
             on_unavailable=settings.on_unavailable,
             spool=settings.spool,
@@ -100,9 +105,12 @@ class WandbPipelineOpenOperator(_PipelineOperator):
                 self.dag_id,
             )
         hook = self.hook
-        with hook.open_run(self._spec(context, hook)) as session:
+        spec = self._spec(context, hook)
+        with hook.open_run(spec) as session:
             self._session = session
             self._announce(context, session)
+            if session.is_recorded and not session.ref.offline:
+                name_in_sources(hook, session.ref, spec.config[CONFIG_KEY])
             session.state_on_success = "running"
 
 
@@ -118,7 +126,7 @@ class WandbPipelineCloseOperator(_PipelineOperator):
         hook, ti = self.hook, context["ti"]
         spec = self._spec(context, hook)
         states = task_states(
-            list(ti.get_task_breadcrumbs(ti.dag_id, ti.run_id)),  # type: ignore[attr-defined]
+            task_breadcrumbs(ti, ti.dag_id, ti.run_id, context["dag"].task_ids),
             without=self.wandb_pipeline_settings.open_task_id,
         )
         runs = known_attempts(hook, spec, ti, states)
@@ -135,6 +143,12 @@ class WandbPipelineCloseOperator(_PipelineOperator):
 def _identity(context: Context) -> TaskIdentity:
     ti = context["ti"]
     return TaskIdentity(ti.dag_id, ti.run_id, ti.task_id, map_index(ti), ti.try_number)
+
+
+def _source_tags(triggered_by: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the tags by which this DAG run is found from those that started it."""
+    sources = ((entry.get("dag_id"), entry.get("dag_run_id")) for entry in triggered_by)
+    return [TaskIdentity(str(dag), str(run), "").triggered_tag for dag, run in sources if dag and run]
 
 
 def _leaves(dag: Any, closing_task_id: str) -> frozenset[str]:

@@ -233,12 +233,13 @@ class _Airflow:
         return self._said[key]
 
     def final_states(self, dag_id: str, dag_run_id: str) -> list[TaskState]:
+        from wandb_airflow_provider.capabilities import task_breadcrumbs
         from wandb_airflow_provider.hierarchy import CLOSE_TASK_ID, OPEN_TASK_ID
         from wandb_airflow_provider.hooks.pipeline_run import task_states
 
         rows = [
             row
-            for row in self._ti.get_task_breadcrumbs(dag_id, dag_run_id)
+            for row in task_breadcrumbs(self._ti, dag_id, dag_run_id)
             if row["task_id"] not in (OPEN_TASK_ID, CLOSE_TASK_ID)
         ]
         return task_states(rows)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
@@ -23,10 +23,17 @@ class Attempt(NamedTuple):
 
     :param continues: The run existed already, so its history is continued.
     :param base_rows: Rows of history that it had.
+    :param summary: Its summary, and ``tags``: its tags. Uploading what was logged without knowing them replaces them.
     """
 
     continues: bool
     base_rows: int
+    summary: Mapping[str, Any] = MappingProxyType({})
+    tags: Sequence[str] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON value."""
+        return {**self._asdict(), "summary": dict(self.summary), "tags": list(self.tags)}
 
 
 class Manifest(NamedTuple):
@@ -76,7 +83,7 @@ class Manifest(NamedTuple):
             "task": dict(self.task),
             "summary": dict(self.summary),
             "files": {path: list(facts) for path, facts in self.files.items()},
-            "attempt": self.attempt._asdict() if self.attempt is not None else None,
+            "attempt": self.attempt.to_json() if self.attempt is not None else None,
             "digest": digest_of(self.files),
         }
         return json.dumps(value, indent=1, ensure_ascii=False)

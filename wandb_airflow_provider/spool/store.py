@@ -10,21 +10,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import urlsplit
+from typing import NamedTuple
 
 from wandb_airflow_provider.exceptions import WandbConfigurationError, WandbUnavailableError
 from wandb_airflow_provider.identity import slug
+from wandb_airflow_provider.object_storage import open_place
 from wandb_airflow_provider.spool.manifest import Manifest
-
-if TYPE_CHECKING:
-    from fsspec import AbstractFileSystem
 
 __all__ = ["BrokenEntry", "Spool", "describe_files"]
 
 _MANIFEST = "manifest.json"
 _RUN = "run"
-_LOCAL_SCHEMES = ("", "file", "local")
 _HASH_BYTES = 1 << 20
 # What wandb calls its folder, in which links lead to the logs of the latest run, and those logs.
 _WANDB_FOLDER = "wandb"
@@ -48,7 +44,7 @@ class Spool:
 
     def __init__(self, url: str) -> None:
         self.url = str(url)
-        self._fs, self._root, self._local = _filesystem(self.url)
+        self._fs, self._root, self._local = open_place(self.url, "spool")
 
     def new_entry(self, wandb_run_id: str, started_at: datetime) -> str:
         """Return a name for an entry; names sort by time."""
@@ -208,43 +204,3 @@ def _facts(path: Path) -> tuple[int, str]:
         while chunk := file.read(_HASH_BYTES):
             digest.update(chunk)
     return path.stat().st_size, digest.hexdigest()
-
-
-def _filesystem(url: str) -> tuple[AbstractFileSystem, str, bool]:
-    parts = urlsplit(url)
-    if parts.scheme in _LOCAL_SCHEMES:
-        from fsspec.implementations.local import LocalFileSystem
-
-        path = parts.path if parts.scheme else url
-        if not os.path.isabs(path):
-            raise WandbConfigurationError(
-                f"The spool {url!r} is a relative path, which is another folder on each worker; name an absolute one."
-            )
-        return LocalFileSystem(), path.rstrip("/"), True
-    return _object_store(url, parts.scheme), _without_conn_id(url), False
-
-
-def _object_store(url: str, scheme: str) -> AbstractFileSystem:
-    import fsspec
-    from airflow.sdk import ObjectStoragePath
-    from airflow.sdk.io import has_fs
-
-    try:
-        if has_fs(scheme):
-            return ObjectStoragePath(url).fs
-        if "@" in urlsplit(url).netloc:
-            raise WandbConfigurationError(
-                f"The spool {url!r} names an Airflow connection, and no installed provider opens {scheme}:// with one. "
-                "Install the provider of that store, such as apache-airflow-providers-amazon[s3fs]."
-            )
-        filesystem: Any = fsspec.filesystem(scheme)
-    except (ImportError, ValueError) as error:
-        raise WandbConfigurationError(
-            f"The spool {url!r} cannot be opened: {error}. Install what reads {scheme}://, or name a folder."
-        ) from error
-    return filesystem
-
-
-def _without_conn_id(url: str) -> str:
-    parts = urlsplit(url)
-    return f"{parts.netloc.rpartition('@')[2]}{parts.path}".rstrip("/")

@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -37,6 +37,7 @@ _SETTLE_SECONDS = 30.0
 _POLL_SECONDS = 1.0
 _PAGE = 10_000
 _FAILED_STATES = ("failed", "crashed", "killed", "preempted", "preempting")
+_OF_ONE_PART = ("airflow/reason", "airflow/reconciled")
 _FOLDER_PREFIX = "wandb-airflow-"
 
 
@@ -67,6 +68,8 @@ class _Remote(NamedTuple):
     rows: int
     rows_before: int
     newer: bool
+    summary: Mapping[str, Any]
+    tags: Sequence[str]
 
 
 class SpoolUpload:
@@ -166,6 +169,8 @@ class SpoolUpload:
             error = self._settled_difference(manifest, attempt)
             if error is not None:
                 raise WandbUnavailableError(f"W&B does not have all of the run: {error}. wandb said: {said}")
+        if attempt.continues:
+            self._restore(manifest, attempt)
         if self._keep:
             self._spool.write(manifest._replace(state="synced"))
         else:
@@ -187,7 +192,7 @@ class SpoolUpload:
         elif manifest.mode == "online":
             attempt = Attempt(continues=True, base_rows=remote.rows_before)
         else:
-            attempt = Attempt(continues=True, base_rows=remote.rows)
+            attempt = Attempt(True, remote.rows, remote.summary, remote.tags)
         if remote is not None and remote.newer and manifest.history_rows:
             raise WandbConfigurationError(
                 f"The W&B run {manifest.run} was continued after this part of it was spooled: uploading it now would "
@@ -234,7 +239,15 @@ class SpoolUpload:
             wanted = f"{attempt.base_rows} and {manifest.history_rows} more"
             return f"it has {remote.rows} rows of history, expected {wanted}"
         run = self._read(manifest)
-        wrong = sorted(k for k, v in manifest.summary.items() if run.summary_metrics.get(k) != v)
+        found = run.summary_metrics
+        wrong = sorted(key for key, value in manifest.summary.items() if found.get(key) != value)
+        if wrong and manifest.history_rows:
+            # What was logged for a step of the caller's choice is written when the run is finished, after its summary
+            # was noted.
+            rows = list(run.scan_history(min_step=run.lastHistoryStep))
+            wrong = [
+                key for key in wrong if not any(key in row and row[key] == found.get(key) for row in rows)
+            ]
         if wrong:
             return f"its summary differs in {wrong}"
         missing = _uploaded_files(manifest) - {file.name for file in run.files(per_page=1000)}
@@ -254,7 +267,27 @@ class SpoolUpload:
         with sdk.translate_errors(f"count the history of {manifest.run}", self._connection):
             steps = [row["_step"] for row in run.scan_history(keys=["_step"], page_size=_PAGE)]
         before = sum(step < manifest.starting_step for step in steps)
-        return _Remote(str(run.state), len(steps), before, _is_newer(run, manifest))
+        summary = {key: value for key, value in run.summary_metrics.items() if not key.startswith("_")}
+        return _Remote(
+            str(run.state), len(steps), before, _is_newer(run, manifest), summary, tuple(run.tags or ())
+        )
+
+    def _restore(self, manifest: Manifest, attempt: Attempt) -> None:
+        """Give a run that was continued back what its earlier parts had noted and this part did not know."""
+        run = self._read(manifest)
+        # Why an earlier part failed is no reason for this one.
+        lost = {
+            key: value
+            for key, value in attempt.summary.items()
+            if key not in run.summary_metrics and key not in _OF_ONE_PART
+        }
+        tags = list(dict.fromkeys((*attempt.tags, *(run.tags or ()))))
+        with sdk.translate_errors(f"complete the summary of {manifest.run}", self._connection):
+            if set(tags) != set(run.tags or ()):
+                run.tags = tags
+                run.update()
+            if lost:
+                run.summary.update(lost)
 
     def _read(self, manifest: Manifest) -> Any:
         with sdk.translate_errors(f"read the W&B run {manifest.run}", self._connection):

@@ -8,9 +8,11 @@ import time
 from datetime import timedelta
 from typing import Any
 
+from airflow.providers.standard.triggers.temporal import TimeDeltaTrigger
 from airflow.sdk import DAG, task
 
 from wandb_airflow_provider import WandbReconcileOperator, wandb_pipeline
+from wandb_airflow_provider.operators.base import WandbBaseOperator
 
 
 @task.wandb
@@ -52,3 +54,31 @@ with DAG("ending_well", schedule=None), wandb_pipeline():
             wandb_run.log({"step": step})
 
     log_much()
+
+with DAG("ending_marked_success", schedule=None), wandb_pipeline():
+    work_for_long.override(task_id="cut_short")()
+
+with DAG("ending_memory_error", schedule=None), wandb_pipeline():
+
+    @task.wandb
+    def too_large(wandb_run: Any) -> None:
+        wandb_run.log({"step": 0})
+        bytearray(1 << 62)
+
+    too_large()
+
+
+class Pausing(WandbBaseOperator):
+    """Leaves its worker in the middle of its work."""
+
+    def execute_in_run(self, context: Any, wandb_run: Any) -> None:
+        wandb_run.log({"step": 0})
+        self.defer(trigger=TimeDeltaTrigger(timedelta(seconds=1)), method_name="go_on")
+
+    def go_on(self, context: Any, event: Any) -> None:
+        """Work on."""
+        self.wandb_run.log({"step": 1})
+
+
+with DAG("ending_deferred", schedule=None), wandb_pipeline():
+    Pausing(task_id="pausing")

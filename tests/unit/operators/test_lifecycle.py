@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -14,8 +15,8 @@ from typing import Any
 
 import psutil
 import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException, AirflowTaskTimeout
 from airflow.sdk import DAG
-from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, AirflowTaskTimeout
 
 from wandb_airflow_provider import WandbPythonOperator, sdk
 from wandb_airflow_provider.devserver import DevServer
@@ -24,6 +25,7 @@ from wandb_airflow_provider.hooks.run_record import RunRecord
 from wandb_airflow_provider.hooks.runs import RunSession
 from wandb_airflow_provider.hooks.wandb import WandbHook
 from wandb_airflow_provider.identity import RunRef, TaskIdentity
+from wandb_airflow_provider.installed import installed_packages
 
 
 @dataclass
@@ -38,13 +40,6 @@ class Ended:
     @property
     def said(self) -> tuple[Any, Any]:
         return self.record.summary.get("airflow/state"), self.record.summary.get("airflow/reason")
-
-
-@pytest.fixture(autouse=True)
-def _own_sigterm_handler() -> Iterator[None]:
-    before = signal.getsignal(signal.SIGTERM)
-    yield
-    signal.signal(signal.SIGTERM, before)
 
 
 @pytest.fixture
@@ -339,6 +334,29 @@ def test_config_may_not_take_the_place_of_the_provenance(
     assert isinstance(finished.error, WandbConfigurationError)
     assert "'airflow' is taken by the run's provenance" in str(finished.error)
     assert server.requests() == []
+
+
+def test_no_process_of_wandb_outlives_a_task_that_is_refused_while_wandb_starts(
+    hook: WandbHook, run_task: Callable[..., Any]
+) -> None:
+    sdk.release()
+    with DAG("lifecycle", schedule=None):
+        operator = WandbPythonOperator(task_id="work", python_callable=work, wandb_config={"airflow": 1})
+    assert isinstance(run_task(operator).error, WandbConfigurationError)
+    assert helper_processes() == []
+    assert gc.isenabled(), "paused for imports only"
+
+
+def test_the_installed_packages_are_kept_with_the_run(
+    run: Callable[..., Ended], hook: WandbHook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The tests leave it out of every other run.
+    monkeypatch.delenv("WANDB_X_SAVE_REQUIREMENTS", raising=False)
+    sdk.release()
+    ended = run(work)
+    kept = hook.get_conn().run(ended.record.ref.path).file("requirements.txt")
+    with kept.download(root=str(tmp_path)) as file:
+        assert file.read().split() == installed_packages()
 
 
 def test_the_key_is_nowhere_but_in_the_connection(

@@ -28,9 +28,7 @@ def _server_is_back(
     server: Any, hook: WandbHook, connect: Callable[..., None], unique: str
 ) -> Iterator[None]:
     connect(server, extra={"project": unique, "timeout": 2})
-    before = signal.getsignal(signal.SIGTERM)
     yield
-    signal.signal(signal.SIGTERM, before)
     server.come_back()
 
 

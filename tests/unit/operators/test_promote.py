@@ -16,11 +16,10 @@ from wandb_airflow_provider.exceptions import (
 )
 from wandb_airflow_provider.hooks.wandb import WandbHook
 from wandb_airflow_provider.identity import RunRef
-from wandb_airflow_provider.metric_rule import MetricRule
 from wandb_airflow_provider.operators.promote import WandbPromoteOperator, WandbRollbackOperator
 from wandb_airflow_provider.promotion import PromotionRecord
 from wandb_airflow_provider.registry import RegistryAlias
-from wandb_airflow_provider.rules import Verdict, evaluate
+from wandb_airflow_provider.rules import MetricRule, Verdict, evaluate
 
 APPROVED = {
     "chosen_options": ["Approve"],

@@ -7,9 +7,9 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from airflow.providers.common.compat.sdk import TaskDeferred
 from airflow.providers.standard.triggers.temporal import TimeDeltaTrigger
 from airflow.sdk import DAG
-from airflow.sdk.exceptions import TaskDeferred
 
 from wandb_airflow_provider.exceptions import WandbRunDeletedError
 from wandb_airflow_provider.hooks.wandb import WandbHook
