@@ -15,6 +15,7 @@ commands:
   devserver  start a local W&B-compatible server for development and tests
   sync       upload the runs that wait in a spool since W&B was unavailable
   trace      print the W&B runs of a DAG run as a tree
+  why        print why a registry alias points to its version
 
 'wandb-airflow COMMAND --help' describes the options of a command.
 """
@@ -79,9 +80,16 @@ def _trace(argv: list[str]) -> int:
     return trace(argv)
 
 
+def _why(argv: list[str]) -> int:
+    from wandb_airflow_provider.cli.why import main as why
+
+    return why(argv)
+
+
 _COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "demo": _demo,
     "devserver": _devserver,
     "sync": _sync,
     "trace": _trace,
+    "why": _why,
 }

@@ -1,93 +1,234 @@
-"""The base of the operators that move a registry alias."""
+"""The base of the operators that change a registry alias."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+import uuid
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from wandb_airflow_provider.artifacts import ArtifactRef
-from wandb_airflow_provider.exceptions import WandbPermissionError, WandbPromotionRefusedError
+from wandb_airflow_provider.exceptions import (
+    WandbConfigurationError,
+    WandbNotFoundError,
+    WandbPromotionRefusedError,
+)
 from wandb_airflow_provider.operators.base import WandbBaseOperator
+from wandb_airflow_provider.operators.candidate import parse_json
 from wandb_airflow_provider.registry import RegistryAlias
 
 if TYPE_CHECKING:
+    import wandb
     from airflow.sdk import Context
 
+    from wandb_airflow_provider.audit import AuditEntry, DecisionKind
     from wandb_airflow_provider.promotion import TaskMark
 
-__all__ = ["AliasOperator"]
+__all__ = ["DECISION_KEY", "AliasOperator"]
+
+DECISION_KEY = "wandb_decision"
+"""Key of the decision in the extra of the asset events of a task's outlets."""
+_STORE_KEY = "wandb_alias_change"
+_NOTHING = "nothing"
 
 
 class AliasOperator(WandbBaseOperator):
-    """What promotion and rollback share: the alias, and moving it with a look at the result."""
+    """
+    What promotion, rollback and demotion share: the alias, the audit, and the dry run.
 
+    :param registry: Name of the registry, without the prefix of its project. (templated)
+    :param collection: Collection in the registry. (templated)
+    :param alias: The alias. (templated)
+    :param note: Free text kept with the decision. (templated)
+    :param expected_holder: Refuse unless the alias is held by this version of the collection (``v3``), digest, or
+        reference as JSON; ``nothing`` for an alias that nobody holds. Default: whoever holds it. (templated)
+    :param dry_run: Check all and push what would be changed, and write nothing, neither to W&B nor to the audit;
+        a truth value or its text. (templated as ``is_dry_run``)
+    """
+
+    kind: ClassVar[DecisionKind]
     template_fields: Sequence[str] = (
         *WandbBaseOperator.template_fields,
         "registry",
         "collection",
         "alias",
         "note",
+        "expected_holder",
+        "is_dry_run",
     )
 
     def __init__(
-        self, *, registry: str, collection: str, alias: str, note: str | None = None, **kwargs: Any
+        self,
+        *,
+        registry: str,
+        collection: str,
+        alias: str,
+        note: str | None = None,
+        expected_holder: Any = None,
+        dry_run: bool | str = False,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.registry = registry
         self.collection = collection
         self.alias = alias
         self.note = note
+        self.expected_holder = expected_holder
+        # Airflow's operators have a method of the other name.
+        self.is_dry_run = dry_run
         if not any("{{" in str(name) for name in (registry, collection, alias)):
             RegistryAlias(registry, collection, alias)
+
+    @abstractmethod
+    def plan(self) -> dict[str, Any]:
+        """Return what would be done now, by reading alone: ``changed``, ``previous`` and ``current``."""
+
+    def execute(self, context: Context) -> Any:
+        """Decide, and keep the decision in the audit, also when it is a refusal."""
+        from wandb_airflow_provider.hooks.alias_move import AliasMove
+        from wandb_airflow_provider.hooks.audit_log import AuditLog
+
+        target = self._target
+        self._audit = AuditLog(self.hook, target.registry, target.collection)
+        self._move = AliasMove(self.hook, self._audit, self._entry(context))
+        if _truth(self.is_dry_run):
+            return self._preview()
+        try:
+            return super().execute(context)
+        except WandbPromotionRefusedError as error:
+            self._move.refuse(error)
+            raise
+        finally:
+            self._audit.close()
+
+    def on_kill(self) -> None:
+        """Finish the runs of the task and of the audit as killed."""
+        super().on_kill()
+        audit = getattr(self, "_audit", None)
+        if audit is not None:
+            audit.kill()
 
     @property
     def _target(self) -> RegistryAlias:
         return RegistryAlias(self.registry, self.collection, self.alias)
 
-    def _holder(self) -> ArtifactRef | None:
-        target = self._target
-        return self.hook.get_alias(target.registry, target.collection, target.alias)
+    def _amend(self, *, links: Mapping[str, str | None] | None = None, **known: Any) -> None:
+        """Add to what the audit will say of the decision."""
+        entry = self._move.entry
+        self._move.entry = entry._replace(links={**entry.links, **(links or {})}, **known)
 
-    def _move(self, source: ArtifactRef) -> ArtifactRef:
-        """
-        Link the version, give it the alias, and read back who holds it.
-
-        W&B has no compare-and-swap on aliases: of two that move it at once, the one that lost notices here.
-        """
-        target = self._target
-        try:
-            self.hook.link_to_registry(source, target.registry, target.collection, [target.alias])
-        except WandbPermissionError as error:
-            raise WandbPermissionError(
-                f"W&B refused to move the alias {str(target)!r} to {source}: {error} If the alias is protected, only a "
-                "registry admin may move it: use a connection with such a key, or unprotect the alias."
-            ) from error
-        holder = self._holder()
-        if holder is None or holder.digest != source.digest:
+    def _require_expected(self, holder: ArtifactRef | None) -> None:
+        """Refuse a holder that is not the expected one."""
+        expected = parse_json(self.expected_holder)
+        if expected is None or expected == "":
+            return
+        if isinstance(expected, Mapping):
+            expected = ArtifactRef.from_json(expected).digest
+        found = {holder.version, holder.digest, holder.path} if holder else {_NOTHING}
+        if str(expected) not in found:
             raise WandbPromotionRefusedError(
-                f"The alias {str(target)!r} was moved to {source} (digest {source.digest!r}), and now is held by "
-                f"{self._describe(holder)}: another promotion ran at the same time and won. Not retried, because that "
-                "would overwrite it."
+                f"The {self.kind} of {str(self._target)!r} is refused: {expected!r} is expected to hold the alias, and "
+                f"{f'{holder} (digest {holder.digest!r})' if holder else 'nothing'} does."
             )
-        return holder
 
-    def _describe(self, holder: ArtifactRef | None) -> str:
-        from wandb_airflow_provider.promotion import PromotionRecord
+    def _preview(self) -> dict[str, Any]:
+        from wandb_airflow_provider import sdk
 
-        if holder is None:
-            return "nothing"
-        metadata = self.hook.artifact_metadata(holder.source or holder)
-        record = PromotionRecord.find(metadata, self._target)
-        by = f", promoted by {record.task}" if record else ""
-        return f"{holder} (digest {holder.digest!r}{by})"
+        try:
+            self.check()
+            plan = self.plan()
+        finally:
+            sdk.release()
+        names = {key: _named(plan[key]) for key in ("previous", "current")}
+        would = (
+            f"would move from {names['previous']} to {names['current']}"
+            if plan["changed"]
+            else f"would stay at {names['current']}"
+        )
+        self.log.info("Dry run: %s %s. Nothing was written.", self._target, would)
+        return {
+            **self._target.to_json(),
+            **plan,
+            "changed": False,
+            "would_change": plan["changed"],
+            "dry_run": True,
+        }
 
-    def _result(self, changed: bool, previous: ArtifactRef | None, current: ArtifactRef) -> dict[str, Any]:
+    def _result(
+        self, changed: bool, previous: ArtifactRef | None, current: ArtifactRef | None
+    ) -> dict[str, Any]:
         return {
             **self._target.to_json(),
             "changed": changed,
             "previous": previous.to_json() if previous else None,
-            "current": current.to_json(),
+            "current": current.to_json() if current else None,
+            "audit": self._audit.path,
         }
+
+    def _tell_outlets(self, context: Context, entry: AuditEntry) -> None:
+        """Give the asset events of this task's outlets the decision."""
+        value: Any = {
+            **entry.target.to_json(),
+            "kind": entry.kind,
+            "event": entry.event,
+            "at": entry.at,
+            "before": _brief(entry.before),
+            "after": _brief(entry.after),
+            "verdict": entry.verdict_summary,
+            "approval": dict(entry.approval) if entry.approval else None,
+            "note": entry.note,
+            "task": entry.task.to_json(),
+            "audit": f"{self._audit.path}:v{entry.number}",
+        }
+        for outlet in context["task"].outlets:
+            context["outlet_events"][outlet].extra[DECISION_KEY] = value
+
+    def _show(self, wandb_run: wandb.Run, entry: AuditEntry, summary: Mapping[str, Any]) -> None:
+        """Write the decision to the task's own run, with a page for people."""
+        from wandb_airflow_provider import sdk
+        from wandb_airflow_provider.audit_page import decision_html
+
+        with self.hook.translate_errors(f"log the {entry.kind} to the W&B run {wandb_run.id!r}"):
+            prefix = entry.kind
+            path = f"{self._audit.path}:v{entry.number}"
+            values = {f"{prefix}/{key}": value for key, value in summary.items()}
+            wandb_run.summary.update(
+                {**values, f"{prefix}/alias": str(entry.target), f"{prefix}/audit": path}
+            )
+            wandb_run.log({f"{prefix}/page": sdk.html(decision_html(entry))})
+
+    def _used_data(self, runs: Iterable[str | None], digest: str) -> list[str]:
+        """Return the paths of the artifacts that these runs used, but for the version itself."""
+        found: list[str] = []
+        for path in dict.fromkeys(filter(None, runs)):
+            try:
+                with self.hook.translate_errors(f"read what the W&B run {path} used"):
+                    used = self.hook.get_conn().run(path).used_artifacts()
+                    found += [str(one.qualified_name) for one in used if one.digest != digest]
+            except WandbNotFoundError as error:
+                self.log.warning("What the version was made from is not written down: %s", error)
+        return list(dict.fromkeys(found))
+
+    def _entry(self, context: Context) -> AuditEntry:
+        from wandb_airflow_provider.audit import AuditEntry
+        from wandb_airflow_provider.provenance import task_provenance
+
+        provenance = task_provenance(context)
+        started_by = getattr(context["dag_run"], "triggering_user_name", None)
+        return AuditEntry(
+            decision=uuid.uuid4().hex,
+            kind=self.kind,
+            event="intended",
+            at=datetime.now(UTC).isoformat(),
+            target=self._target,
+            task=self._mark(context),
+            try_number=context["ti"].try_number,
+            people={"started_by": started_by, "owner": provenance["owner"]},
+            note=self.note,
+            links={"task_log": provenance["log_url"]},
+            code={key: provenance[key] for key in ("git_commit", "bundle", "dag_version")},
+        )
 
     def _mark(self, context: Context) -> TaskMark:
         from wandb_airflow_provider.promotion import TaskMark
@@ -95,3 +236,48 @@ class AliasOperator(WandbBaseOperator):
         ti = context["ti"]
         index = ti.map_index
         return TaskMark(ti.dag_id, ti.run_id, ti.task_id, -1 if index is None else index)
+
+    def _remember(self, context: Context, after: str, before: ArtifactRef | None) -> None:
+        """Keep the previous holder for a retry also in Airflow's task state store (3.3)."""
+        store: Any = context.get("task_state_store")
+        if store is not None:
+            kept = {
+                "target": str(self._target),
+                "after": after,
+                "before": before.to_json() if before else None,
+            }
+            store.set(_STORE_KEY, {**kept, "done": False})
+
+    def _recall(self, context: Context, after: str) -> tuple[bool, ArtifactRef | None]:
+        """Return whether a try before began this change and did not complete it, and who held the alias then."""
+        store: Any = context.get("task_state_store")
+        known = store.get(_STORE_KEY) if store is not None else None
+        if not isinstance(known, Mapping) or known.get("done") is not False:
+            return False, None
+        if (known.get("target"), known.get("after")) != (str(self._target), after):
+            return False, None
+        return True, ArtifactRef.from_json(known["before"]) if known["before"] else None
+
+    def _forget(self, context: Context) -> None:
+        store: Any = context.get("task_state_store")
+        if store is not None:
+            store.set(_STORE_KEY, {"done": True})
+
+
+def _truth(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    text = str(value).strip().lower()
+    if text in ("true", "1"):
+        return True
+    if text in ("false", "0", "none", ""):
+        return False
+    raise WandbConfigurationError(f"dry_run is {value!r}; expected true or false.")
+
+
+def _brief(ref: ArtifactRef | None) -> dict[str, Any] | None:
+    return {"path": ref.path, "digest": ref.digest, "source": ref.source} if ref else None
+
+
+def _named(value: Mapping[str, Any] | None) -> str:
+    return str(value["path"]) if value else _NOTHING

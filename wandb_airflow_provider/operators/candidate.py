@@ -30,10 +30,13 @@ def parse_path(value: Any, argument: str) -> ArtifactRef | str:
     """
     Read an argument that names an artifact version, without asking W&B.
 
-    :param value: The JSON value of an :class:`ArtifactRef`, or ``[[entity/]project/]name:alias``.
+    :param value: The JSON value of an :class:`ArtifactRef`, what ``by_reference`` gave, or
+        ``[[entity/]project/]name:alias``.
     :raises WandbConfigurationError: neither of the two.
     """
-    value = parse_json(value)
+    from wandb_airflow_provider.xcom.stored_value import StoredValue
+
+    value = value.artifact_path if isinstance(value, StoredValue) else parse_json(value)
     if isinstance(value, ArtifactRef):
         return value
     if isinstance(value, Mapping):

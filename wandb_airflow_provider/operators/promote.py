@@ -1,37 +1,43 @@
-"""Move a registry alias to a version that passed its gate, and back."""
+"""Move a registry alias to a version that passed its gate."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from wandb_airflow_provider.artifacts import ArtifactRef
-from wandb_airflow_provider.exceptions import WandbPromotionRefusedError
+from wandb_airflow_provider.exceptions import WandbConfigurationError, WandbPromotionRefusedError
 from wandb_airflow_provider.operators.alias import AliasOperator
 from wandb_airflow_provider.operators.candidate import parse_json, parse_path, read_candidate
+from wandb_airflow_provider.registry import RegistryAlias
 from wandb_airflow_provider.rules import Verdict
 
 if TYPE_CHECKING:
     import wandb
     from airflow.sdk import Context
 
-    from wandb_airflow_provider.promotion import PromotionRecord, TaskMark
+    from wandb_airflow_provider.audit import DecisionKind
+    from wandb_airflow_provider.promotion import PromotionRecord
 
-__all__ = ["WandbPromoteOperator", "WandbRollbackOperator"]
+__all__ = ["WandbPromoteOperator"]
+
+_BASELINE = "verdict"
 
 
 class WandbPromoteOperator(AliasOperator):
     """
     Give a registry alias to the version that a gate let pass.
 
-    Links the version into ``wandb-registry-<registry>/<collection>``, moves the alias, reads it back, and
-    keeps a record in the version's metadata under ``airflow_promotion``: the verdict, the evaluated run, the
-    approval, the previous holder and the task. When content with the same digest already holds the alias,
-    nothing is moved and ``changed`` is false; a retry therefore completes what the try before began.
+    Links the version into ``wandb-registry-<registry>/<collection>`` and moves the alias in one write, reads it
+    back, and keeps a record in the version's metadata under ``airflow_promotion``: the verdict, the evaluated run,
+    the approval, the previous holder and the task. The decision, and a refusal too, is appended to the collection's
+    audit; the intention is there before the alias moves. Promotions to one alias at a time wait for each other, and
+    those that began while another version held it are refused. When content with the same digest already holds the
+    alias, nothing is moved and ``changed`` is false; a retry completes what the try before began.
 
-    Pushes ``registry``, ``collection``, ``alias``, ``changed``, ``previous``, ``current``, ``candidate`` and
-    ``approval``.
+    Pushes ``registry``, ``collection``, ``alias``, ``changed``, ``previous``, ``current``, ``candidate``,
+    ``approval`` and ``audit``; of a dry run ``dry_run`` and ``would_change`` too.
 
     :param verdict: The verdict that ``WandbMetricGateOperator`` pushed. (templated)
     :param registry: Name of the registry, without the prefix of its project. (templated)
@@ -41,205 +47,197 @@ class WandbPromoteOperator(AliasOperator):
         has the digest that was judged. (templated)
     :param approval: The output of Airflow's ``ApprovalOperator``. Once given, a missing answer refuses the
         promotion. (templated)
+    :param stages: Aliases in the order in which a version passes them, ``["dev", "staging", "production"]`` say:
+        refused unless the audit has a promotion of this digest, with its own verdict, to each one before ``alias``,
+        which no rollback or demotion has undone.
     :param note: Free text kept with the promotion. (templated)
+    :param expected_holder: Refuse unless this version holds the alias; ``verdict`` for the baseline that the gate
+        compared with, so that a version promoted since is not replaced unseen. See :class:`AliasOperator`. (templated)
+    :param dry_run: Push what would be changed, and write nothing.
     :raises WandbPromotionRefusedError: the verdict did not pass, the version is not the one that was judged,
-        the approval was refused, or another promotion won. Not retried.
+        the approval was refused, a stage is missing, or another holder was expected. Not retried.
+    :raises WandbPromotionLostError: another change of the alias won. Not retried.
     :raises WandbConfigurationError: no verdict, or a name that W&B would refuse. Not retried.
     :raises WandbPermissionError: the key may not move the alias. Not retried.
-    :raises WandbUnavailableError: W&B could not be reached. Retried.
+    :raises WandbUnavailableError: W&B could not be reached, or the audit not be written. Retried.
     """
 
+    kind: ClassVar[DecisionKind] = "promotion"
     template_fields: Sequence[str] = (*AliasOperator.template_fields, "verdict", "candidate", "approval")
 
-    def __init__(self, *, verdict: Any, candidate: Any = None, approval: Any = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        verdict: Any,
+        candidate: Any = None,
+        approval: Any = None,
+        stages: Sequence[str] = (),
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.verdict = verdict
         self.candidate = candidate
         self.approval = approval
+        self.stages = list(stages)
         self.names_candidate = candidate is not None
         self.needs_approval = approval is not None
+        if self.stages and "{{" not in self.alias:
+            self._stages_before()
 
     def check(self) -> None:
         """Check everything that can be checked by reading."""
         from wandb_airflow_provider.promotion import Approval
 
-        target = self._target
+        target, stages = self._target, self._stages_before()
         self._verdict = verdict = Verdict.from_json(parse_json(self.verdict))
+        self._amend(
+            after=verdict.candidate, verdict=verdict.to_json(), links={"evaluated_run": verdict.run.url}
+        )
         if not verdict.passed:
             raise WandbPromotionRefusedError(
                 f"{verdict.candidate} is not promoted to {str(target)!r}: its verdict did not pass. {verdict.summary}"
             )
         self._consent = Approval.from_json(parse_json(self.approval)) if self.needs_approval else None
+        self._amend(approval=self._consent.to_json() if self._consent else None)
         given = parse_path(self.candidate, "candidate") if self.names_candidate else verdict.candidate
         self._version = read_candidate(self.hook, given)
+        self._amend(after=self._version, links={"version_page": self._version.url})
         if self._version.digest != verdict.digest:
             raise WandbPromotionRefusedError(
                 f"{self._version} is not promoted to {str(target)!r}: its digest is {self._version.digest!r}, and the "
                 f"verdict judged {verdict.candidate} with the digest {verdict.digest!r}. Run the gate on this version."
             )
+        if stages:
+            self._require_stages(stages)
+
+    def plan(self) -> dict[str, Any]:
+        """Return what would be done now."""
+        holder = self._move.holder()
+        held = holder is not None and holder.digest == self._version.digest
+        if not held:
+            self._require_holder(holder)
+        current = holder if held else self._version
+        return {
+            "changed": not held,
+            "previous": holder.to_json() if holder else None,
+            "current": current.to_json() if current else None,
+            "candidate": self._version.to_json(),
+            "approval": self._consent.to_json() if self._consent else None,
+        }
 
     def execute_in_run(self, context: Context, wandb_run: wandb.Run) -> dict[str, Any]:
-        """Record the intent, move the alias, verify, and complete the record."""
+        """Announce the promotion, record it, move the alias, verify, and complete the record."""
         from wandb_airflow_provider.promotion import PromotionRecord
 
-        version = self._version
+        version, move = self._version, self._move
         with self.hook.translate_errors(f"record the use of {version}"):
             wandb_run.use_artifact(version.path)
-        mark = self._mark(context)
         metadata = self.hook.artifact_metadata(version)
         found = PromotionRecord.find(metadata, self._target)
-        holder = self._holder()
+        holder = move.holder()
         held = holder is not None and holder.digest == version.digest
         # A try before may have moved the alias and died: its record still knows who held it then.
-        resumed = found is not None and found.state == "started" and found.task == mark
+        resumed = found is not None and found.state == "started" and found.task == move.entry.task
+        before = found.previous if found is not None and resumed else holder
+        if not resumed:
+            resumed, known = self._recall(context, version.digest)
+            before = known if resumed else before
+        if not held and not resumed:
+            self._require_holder(holder)
         record = (
             found
             if found is not None and held
-            else PromotionRecord(
-                target=self._target,
-                state="started",
-                verdict=self._verdict,
-                previous=None if held else holder,
-                approval=self._consent.to_json() if self._consent else None,
-                note=self.note,
-                task=mark,
-                wandb_run=f"{wandb_run.entity}/{wandb_run.project}/{wandb_run.id}",
-                at=datetime.now(UTC).isoformat(),
-            )
+            else self._record(context, wandb_run, before if resumed or not held else None)
         )
-        if holder is None or not held:
-            # Before the move: the previous holder could not be told any more after a crash between the two.
-            self.hook.update_artifact_metadata(version, record.added_to(metadata))
-            holder = self._move(version)
+        self._amend(before=before, links={"promotion_run": wandb_run.url})
+        if not held:
+            self._amend(data=self._used_data([version.source_run, self._verdict.run.path], version.digest))
+            with move.announced():
+                # Before the move: the previous holder could not be told any more after a crash between the two.
+                self._remember(context, version.digest, before)
+                self.hook.update_artifact_metadata(version, record.added_to(metadata))
+                holder = move.give(version)
+                self._amend(after=holder)
+                entry = move.complete()
+        else:
+            self._amend(after=holder)
+            entry = move.completed_before() or move.complete() if resumed else move.write("unchanged")
         if record.state != "completed":
             record = record.completed()
+            metadata = self.hook.artifact_metadata(version)
             self.hook.update_artifact_metadata(version, record.added_to(metadata))
+        self._forget(context)
+        assert holder is not None
         changed = not held or resumed
-        self._log_to_wandb(wandb_run, record, holder, changed)
+        self._tell_outlets(context, entry)
+        with self.hook.translate_errors(f"log the promotion to the W&B run {wandb_run.id!r}"):
+            wandb_run.config.update({"promotion": record.to_json()}, allow_val_change=True)  # type: ignore[no-untyped-call]
+        self._show(
+            wandb_run,
+            entry,
+            {
+                "changed": changed,
+                "version": holder.path,
+                "previous": record.previous.path if record.previous else None,
+                "approved_by": self._consent.by if self._consent else None,
+            },
+        )
         previous = record.previous if changed else holder
+        if changed:
+            self.log.info("%s now is %s (before: %s).", self._target, holder, previous or "nothing")
+        else:
+            self.log.info("%s already is %s with the same content; nothing was moved.", self._target, holder)
         return {
             **self._result(changed, previous, holder),
             "candidate": version.to_json(),
             "approval": self._consent.to_json() if self._consent else None,
         }
 
-    def _log_to_wandb(
-        self, wandb_run: wandb.Run, record: PromotionRecord, holder: ArtifactRef, changed: bool
-    ) -> None:
-        if changed:
-            self.log.info("%s now is %s (before: %s).", record.target, holder, record.previous or "nothing")
-        else:
-            self.log.info("%s already is %s with the same content; nothing was moved.", record.target, holder)
-        with self.hook.translate_errors(f"log the promotion to the W&B run {wandb_run.id!r}"):
-            wandb_run.config.update({"promotion": record.to_json()}, allow_val_change=True)  # type: ignore[no-untyped-call]
-            wandb_run.summary.update(
-                {
-                    "promotion/changed": changed,
-                    "promotion/alias": str(record.target),
-                    "promotion/version": holder.path,
-                    "promotion/previous": record.previous.path if record.previous else None,
-                    "promotion/approved_by": self._consent.by if self._consent else None,
-                }
-            )
-
-
-class WandbRollbackOperator(AliasOperator):
-    """
-    Give a registry alias back to the version that held it before.
-
-    That version is the one recorded when the current holder was promoted, or the one named. A retry
-    recognises a rollback that it has already done, and does not go back a second step; neither does clearing
-    the task. The rollback is kept in the restored version's metadata under ``airflow_rollback``.
-
-    Pushes ``registry``, ``collection``, ``alias``, ``changed``, ``previous`` and ``current``.
-
-    :param registry: Name of the registry, without the prefix of its project. (templated)
-    :param collection: Collection in the registry. (templated)
-    :param alias: The alias to move back. (templated)
-    :param version: The collection's version to restore, ``v3`` for example. Default: the recorded previous
-        holder. (templated)
-    :param note: Why, kept with the rollback. (templated)
-    :raises WandbPromotionRefusedError: nothing holds the alias, no previous holder is recorded, its content
-        has changed, or another promotion won. Not retried.
-    :raises WandbArtifactNotFoundError: the version to restore does not exist any more. Not retried.
-    :raises WandbUnavailableError: W&B could not be reached. Retried.
-    """
-
-    template_fields: Sequence[str] = (*AliasOperator.template_fields, "version")
-
-    def __init__(self, *, version: str | None = None, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.version = version
-
-    def execute_in_run(self, context: Context, wandb_run: wandb.Run) -> dict[str, Any]:
-        """Find the version to restore, move the alias to it, and keep why."""
-        target, mark = self._target, self._mark(context)
-        holder = self._holder()
-        if holder is None:
-            raise WandbPromotionRefusedError(
-                f"Nothing holds the alias {str(target)!r}, so that there is nothing to roll back."
-            )
-        source = self.hook.get_artifact(holder.source or holder.path)
-        done = self._rollback_of(source, mark)
-        if done is not None:
-            restored, overthrown, changed = holder, ArtifactRef.from_json(done["from"]), True
-        else:
-            restored = self._to_restore(holder, source)
-            overthrown, changed = holder, restored.digest != holder.digest
-        if changed and done is None:
-            origin = self.hook.get_artifact(restored.source or restored.path)
-            self._keep(origin, holder, mark)
-            restored = self._move(origin)
-        self.log.info("%s now is %s (before: %s).", target, restored, overthrown)
-        with self.hook.translate_errors(f"log the rollback to the W&B run {wandb_run.id!r}"):
-            wandb_run.summary.update(
-                {
-                    "rollback/changed": changed,
-                    "rollback/alias": str(target),
-                    "rollback/version": restored.path,
-                    "rollback/previous": overthrown.path,
-                }
-            )
-        return self._result(changed, overthrown, restored)
-
-    def _to_restore(self, holder: ArtifactRef, source: ArtifactRef) -> ArtifactRef:
+    def _record(
+        self, context: Context, wandb_run: wandb.Run, previous: ArtifactRef | None
+    ) -> PromotionRecord:
         from wandb_airflow_provider.promotion import PromotionRecord
 
-        target = self._target
-        if self.version:
-            return self.hook.get_artifact(
-                f"{self.hook.registry_project(target.registry)}/{target.collection}:{self.version}"
-            )
-        record = PromotionRecord.find(self.hook.artifact_metadata(source), target)
-        if record is None or record.previous is None:
-            found = "was the first to hold it" if record else "was not promoted by this package"
+        return PromotionRecord(
+            target=self._target,
+            state="started",
+            verdict=self._verdict,
+            previous=previous,
+            approval=self._consent.to_json() if self._consent else None,
+            note=self.note,
+            task=self._mark(context),
+            wandb_run=f"{wandb_run.entity}/{wandb_run.project}/{wandb_run.id}",
+            at=datetime.now(UTC).isoformat(),
+        )
+
+    def _require_holder(self, holder: ArtifactRef | None) -> None:
+        if self.expected_holder != _BASELINE:
+            self._require_expected(holder)
+            return
+        baseline = self._verdict.baseline
+        if (baseline.digest if baseline else None) != (holder.digest if holder else None):
             raise WandbPromotionRefusedError(
-                f"No previous holder of {str(target)!r} is recorded: {holder} {found}. Name the version to restore "
-                "with version='v…'."
+                f"{self._version} is not promoted to {str(self._target)!r}: the gate compared it with "
+                f"{baseline or 'nothing'}, and now {self._move.describe(holder)} holds the alias. Run the gate again."
             )
-        restored = self.hook.get_artifact(record.previous)
-        if restored.digest != record.previous.digest:
+
+    def _stages_before(self) -> list[RegistryAlias]:
+        if not self.stages:
+            return []
+        if self.alias not in self.stages or len(set(self.stages)) != len(self.stages):
+            raise WandbConfigurationError(
+                f"Task {self.task_id!r}: stages are {self.stages!r}; expected different aliases, with the alias "
+                f"{self.alias!r} among them."
+            )
+        before = self.stages[: self.stages.index(self.alias)]
+        return [RegistryAlias(self.registry, self.collection, stage) for stage in before]
+
+    def _require_stages(self, stages: Sequence[RegistryAlias]) -> None:
+        trail = self._audit.trail()
+        found = [trail.stage_problem(stage, self._version.digest) for stage in stages]
+        problems = [problem for problem in found if problem]
+        if problems:
             raise WandbPromotionRefusedError(
-                f"{restored} has the digest {restored.digest!r}, and {record.previous.digest!r} when it held "
-                f"{str(target)!r}: it is not the same content any more."
+                f"{self._version} is not promoted to {str(self._target)!r}, because it {', and '.join(problems)}. The "
+                f"stages are {' → '.join(self.stages)}; the audit is {trail.path!r}."
             )
-        return restored
-
-    def _rollback_of(self, source: ArtifactRef, mark: TaskMark) -> dict[str, Any] | None:
-        from wandb_airflow_provider.promotion import ROLLBACK_KEY, TaskMark
-
-        kept: dict[str, Any] = self.hook.artifact_metadata(source).get(ROLLBACK_KEY, {})
-        value: dict[str, Any] | None = kept.get(str(self._target))
-        return value if value is not None and TaskMark.from_json(value["task"]) == mark else None
-
-    def _keep(self, origin: ArtifactRef, holder: ArtifactRef, mark: TaskMark) -> None:
-        from wandb_airflow_provider.promotion import ROLLBACK_KEY
-
-        kept = self.hook.artifact_metadata(origin).get(ROLLBACK_KEY, {})
-        entry = {
-            "from": holder.to_json(),
-            "task": mark.to_json(),
-            "note": self.note,
-            "at": datetime.now(UTC).isoformat(),
-        }
-        self.hook.update_artifact_metadata(origin, {ROLLBACK_KEY: {**kept, str(self._target): entry}})

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,9 +13,10 @@ from wandb_airflow_provider.exceptions import (
     WandbPromotionRefusedError,
     WandbUnavailableError,
 )
+from wandb_airflow_provider.hooks.audit_log import AuditLog
 from wandb_airflow_provider.hooks.wandb import WandbHook
 from wandb_airflow_provider.identity import RunRef
-from wandb_airflow_provider.operators.promote import WandbPromoteOperator, WandbRollbackOperator
+from wandb_airflow_provider.operators.promote import WandbPromoteOperator
 from wandb_airflow_provider.promotion import PromotionRecord
 from wandb_airflow_provider.registry import RegistryAlias
 from wandb_airflow_provider.rules import MetricRule, Verdict, evaluate
@@ -27,55 +27,6 @@ APPROVED = {
     "responded_at": datetime(2026, 3, 1, 13, tzinfo=UTC),
     "responded_by_user": {"id": "7", "name": "grace"},
 }
-
-
-@pytest.fixture
-def judged(log_run: Callable[..., Any]) -> Callable[..., tuple[ArtifactRef, dict[str, Any]]]:
-    """``judged(content)`` logs a version and returns it with its verdict."""
-
-    def judge(content: str, mrr: float = 0.6) -> tuple[ArtifactRef, dict[str, Any]]:
-        run, version = log_run({"eval/mrr": mrr}, content)
-        verdict = evaluate(
-            [MetricRule(metric="eval/mrr", minimum=0.5)],
-            {"eval/mrr": mrr},
-            candidate=version,
-            run=run,
-            evaluated_at=datetime(2026, 3, 1, 12, tzinfo=UTC),
-        )
-        return version, verdict.to_json()
-
-    return judge
-
-
-@pytest.fixture
-def promote(run_task: Callable[..., Any], unique: str) -> Callable[..., Any]:
-    """``promote(verdict, ...)`` runs a promotion to ``production`` in a collection of the test's own."""
-
-    def promote(verdict: Any, *, dag_run_id: str = "run-1", try_number: int = 1, **arguments: Any) -> Any:
-        names = {"registry": "model", "collection": unique, "alias": "production"}
-        with DAG("weekly", schedule=None):
-            task = WandbPromoteOperator(task_id="promote", verdict=verdict, **{**names, **arguments})
-        return run_task(task, dag_run_id=dag_run_id, try_number=try_number)
-
-    return promote
-
-
-@pytest.fixture
-def roll_back(run_task: Callable[..., Any], unique: str) -> Callable[..., Any]:
-    """``roll_back(...)`` runs a rollback of the same alias."""
-
-    def roll_back(*, dag_run_id: str = "undo-1", try_number: int = 1, **arguments: Any) -> Any:
-        names = {"registry": "model", "collection": unique, "alias": "production"}
-        with DAG("undo", schedule=None):
-            task = WandbRollbackOperator(task_id="undo", **{**names, **arguments})
-        return run_task(task, dag_run_id=dag_run_id, try_number=try_number)
-
-    return roll_back
-
-
-@pytest.fixture
-def holder(hook: WandbHook, unique: str) -> Iterator[Callable[[], ArtifactRef | None]]:
-    return lambda: hook.get_alias("model", unique, "production")
 
 
 def test_a_first_promotion_moves_the_alias_and_records_verdict_approval_and_task(
@@ -137,19 +88,12 @@ def test_promoting_what_already_holds_the_alias_changes_nothing(
 
 
 def test_a_retry_after_a_crash_between_the_move_and_the_record_still_knows_the_previous_holder(
-    hook: WandbHook, judged: Any, promote: Any, holder: Any, unique: str, monkeypatch: pytest.MonkeyPatch
+    judged: Any, promote: Any, link_dies: Any
 ) -> None:
     old, old_verdict = judged("a")
     promote(old_verdict)
     _, verdict = judged("b")
-    link = WandbHook.link_to_registry
-
-    def link_and_die(*arguments: Any) -> ArtifactRef:
-        link(*arguments)
-        raise WandbUnavailableError("the line went down")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(WandbHook, "link_to_registry", link_and_die)
+    with link_dies():
         crashed = promote(verdict, dag_run_id="run-2")
     assert isinstance(crashed.error, WandbUnavailableError)
     finished = promote(verdict, dag_run_id="run-2", try_number=2)
@@ -184,11 +128,11 @@ def test_the_loser_of_two_promotions_at_once_names_the_winner_and_is_not_retried
         ({"verdict": None}, WandbConfigurationError, "verdict"),
         ({"verdict": "{broken"}, WandbConfigurationError, "JSON"),
         ({"verdict": {"passed": True}}, WandbConfigurationError, "format"),
-        ({"approval": {**APPROVED, "chosen_options": ["Reject"]}}, WandbPromotionRefusedError, "grace"),
-        ({"approval": {**APPROVED, "chosen_options": []}}, WandbPromotionRefusedError, "not approved"),
         ({"approval": "yes"}, WandbConfigurationError, "chosen_options"),
         ({"collection": "{{ 'a b' }}"}, WandbInvalidNameError, "a b"),
         ({"alias": "{{ 'v3' }}"}, WandbInvalidNameError, "v3"),
+        ({"dry_run": "perhaps"}, WandbConfigurationError, "perhaps"),
+        ({"stages": ["dev", "{{ 'x' }}"], "alias": "{{ 'production' }}"}, WandbConfigurationError, "stages"),
     ],
 )
 def test_a_promotion_with_wrong_input_is_refused_before_anything_is_sent(
@@ -227,15 +171,59 @@ class _RendersToNone:
         return None
 
 
-def test_a_verdict_that_did_not_pass_promotes_nothing(
-    server: Any, judged: Any, promote: Any, holder: Any
+def test_what_was_not_approved_or_did_not_pass_is_refused_and_kept_in_the_audit(
+    server: Any, judged: Any, promote: Any, holder: Any, trail: Any
 ) -> None:
-    _, verdict = judged("a", mrr=0.4)
+    version, passed = judged("a")
+    _, failed = judged("b", mrr=0.4)
     before = len(server.requests())
-    finished = promote(verdict)
+    rejected = promote(passed, approval={**APPROVED, "chosen_options": ["Reject"]}, retries=2)
+    unanswered = promote(passed, approval={**APPROVED, "chosen_options": []}, dag_run_id="run-2")
+    worse = promote(failed, dag_run_id="run-3")
+    for finished, says in (
+        (rejected, "grace"),
+        (unanswered, "not approved"),
+        (worse, "must be at least 0.5"),
+    ):
+        assert finished.state == "failed"
+        assert isinstance(finished.error, WandbPromotionRefusedError)
+        assert says in str(finished.error)
+    sent = {request.operation for request in server.requests()[before:]}
+    assert not sent & {"LinkArtifact", "UpdateArtifact"}
+    assert holder() is None
+    entries = trail()
+    assert [(entry.kind, entry.event, entry.why) for entry in entries] == [
+        ("promotion", "refused", str(finished.error)) for finished in (rejected, unanswered, worse)
+    ]
+    assert entries[0].after.digest == version.digest
+    assert entries[2].verdict == failed
+
+
+def test_a_refusal_that_the_audit_cannot_take_is_a_refusal_all_the_same(
+    judged: Any, promote: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    _, failed = judged("a", mrr=0.4)
+
+    def away(self: Any, entry: Any) -> None:
+        raise WandbUnavailableError("the line is down")
+
+    monkeypatch.setattr(AuditLog, "append", away)
+    finished = promote(failed, retries=2)
     assert isinstance(finished.error, WandbPromotionRefusedError)
-    assert "must be at least 0.5" in str(finished.error)
-    assert len(server.requests()) == before
+    assert "the line is down" in caplog.text
+
+
+def test_nothing_is_promoted_when_the_audit_cannot_be_written(
+    judged: Any, promote: Any, holder: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, verdict = judged("a")
+
+    def away(self: Any, entry: Any) -> None:
+        raise WandbUnavailableError("the line is down")
+
+    monkeypatch.setattr(AuditLog, "append", away)
+    finished = promote(verdict, retries=2)
+    assert (finished.state, type(finished.error)) == ("up_for_retry", WandbUnavailableError)
     assert holder() is None
 
 
@@ -249,8 +237,8 @@ def test_a_version_with_another_digest_than_the_verdict_s_is_refused_and_nothing
     assert isinstance(finished.error, WandbPromotionRefusedError)
     assert other.digest in str(finished.error)
     assert version.digest in str(finished.error)
-    sent = [request.operation or "" for request in server.requests()[before:]]
-    assert not [name for name in sent if name in ("UpsertBucket", "LinkArtifact", "UpdateArtifact")]
+    sent = {request.operation for request in server.requests()[before:]}
+    assert not sent & {"LinkArtifact", "UpdateArtifact"}
     assert holder() is None
     forged = {
         **verdict,

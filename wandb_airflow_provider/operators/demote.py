@@ -1,0 +1,113 @@
+"""Take a registry alias from the version that holds it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from wandb_airflow_provider.exceptions import WandbConfigurationError
+from wandb_airflow_provider.operators.alias import AliasOperator
+
+if TYPE_CHECKING:
+    import wandb
+    from airflow.sdk import Context
+
+    from wandb_airflow_provider.artifacts import ArtifactRef
+    from wandb_airflow_provider.audit import DecisionKind
+
+__all__ = ["WandbDemoteOperator"]
+
+
+class WandbDemoteOperator(AliasOperator):
+    """
+    Take a registry alias from the version that holds it; nothing holds it then.
+
+    The version stays in the registry. The decision is appended to the collection's audit, the intention before the
+    alias is taken. Where nothing holds the alias, nothing is done and ``changed`` is false; a retry completes what
+    the try before began.
+
+    Pushes ``registry``, ``collection``, ``alias``, ``changed``, ``previous``, ``current`` (None) and ``audit``; of a
+    dry run ``dry_run`` and ``would_change`` too.
+
+    :param registry: Name of the registry, without the prefix of its project. (templated)
+    :param collection: Collection in the registry. (templated)
+    :param alias: The alias to take away. (templated)
+    :param reason: Why; kept with the decision. (templated as ``note``)
+    :param expected_holder: Refuse unless this version holds the alias; see :class:`AliasOperator`. (templated)
+    :param dry_run: Push what would be changed, and write nothing.
+    :raises WandbPromotionRefusedError: another holder was expected. Not retried.
+    :raises WandbPromotionLostError: another change of the alias won. Not retried.
+    :raises WandbConfigurationError: no reason. Not retried.
+    :raises WandbPermissionError: the key may not take the alias away. Not retried.
+    :raises WandbUnavailableError: W&B could not be reached, or the audit not be written. Retried.
+    """
+
+    kind: ClassVar[DecisionKind] = "demotion"
+
+    def __init__(self, *, reason: str, **kwargs: Any) -> None:
+        super().__init__(note=reason, **kwargs)
+
+    def check(self) -> None:
+        """Refuse a demotion without a reason."""
+        if not str(self.note or "").strip():
+            raise WandbConfigurationError(
+                f"Task {self.task_id!r}: reason is empty. Say why {str(self._target)!r} is taken from its holder."
+            )
+
+    def plan(self) -> dict[str, Any]:
+        """Return what would be done now."""
+        holder = self._move.holder()
+        self._require_expected(holder)
+        return {
+            "changed": holder is not None,
+            "previous": holder.to_json() if holder else None,
+            "current": None,
+        }
+
+    def execute_in_run(self, context: Context, wandb_run: wandb.Run) -> dict[str, Any]:
+        """Take the alias away, and keep why."""
+        move = self._move
+        self._amend(links={"demotion_run": wandb_run.url})
+        holder = move.holder()
+        began, before = self._recall_demotion(context, holder)
+        self._amend(before=before)
+        if holder is None and began:
+            entry = move.completed_before() or move.complete()
+        elif holder is None:
+            self._require_expected(None)
+            entry = move.write("unchanged")
+        else:
+            self._require_expected(holder)
+            with move.announced():
+                self._remember(context, "", holder)
+                move.take_away(holder)
+                entry = move.complete()
+        changed = entry.event == "done"
+        self._forget(context)
+        self._tell_outlets(context, entry)
+        previous = before if changed else None
+        self._show(
+            wandb_run,
+            entry,
+            {"changed": changed, "version": None, "previous": previous.path if previous else None},
+        )
+        self.log.info("Nothing holds %s now (before: %s).", self._target, previous or "nothing")
+        return self._result(changed, previous, None)
+
+    def _recall_demotion(
+        self, context: Context, holder: ArtifactRef | None
+    ) -> tuple[bool, ArtifactRef | None]:
+        """Return whether a try before began this, and from whom the alias was or is taken."""
+        if holder is not None:
+            return False, holder
+        began, before = self._recall(context, "")
+        if began:
+            return True, before
+        # Before Airflow 3.3 the audit alone knows.
+        own = [
+            entry
+            for entry in self._audit.entries()
+            if entry.target == self._target and entry.task == self._move.entry.task
+        ]
+        if own and own[-1].event == "intended":
+            return True, own[-1].before
+        return False, None
