@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
-__all__ = ["ProcessFolder"]
+__all__ = ["ProcessFolder", "account_environment"]
 
 _PREFIX = "wandb-airflow-process-"
 _UNSENT_PREFIX = "wandb-airflow-unsent-"
@@ -59,6 +59,21 @@ class ProcessFolder:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
         return path
+
+
+def account_environment(folder: Path, api_key: str, base_url: str | None) -> dict[str, str]:
+    """
+    Return the environment of a process that has this account and nothing of the worker's own W&B.
+
+    :param folder: For wandb's own files.
+    :param base_url: API URL; None for wandb's default.
+    """
+    # Whatever the worker sets for wandb is meant for other runs: an id, a mode, a project.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
+    environment |= {
+        f"WANDB_{name}": str(folder) for name in ("DIR", "DATA_DIR", "CACHE_DIR", "CONFIG_DIR")
+    } | {"WANDB_API_KEY": api_key, "NETRC": str(folder / "no-netrc")}
+    return environment | ({"WANDB_BASE_URL": base_url} if base_url else {})
 
 
 def _own_entries() -> str:

@@ -10,6 +10,7 @@ from wandb_airflow_provider.exceptions import WandbConfigurationError
 if TYPE_CHECKING:
     from airflow.sdk import TaskGroup
 
+    from wandb_airflow_provider.operators.approval import WandbApprovalOperator
     from wandb_airflow_provider.operators.gate import WandbMetricGateOperator
     from wandb_airflow_provider.operators.promote import WandbPromoteOperator
     from wandb_airflow_provider.rules import Rule
@@ -20,6 +21,7 @@ _BODY = (
     "{{% set report = ti.xcom_pull(task_ids={task_id!r}) %}}"
     "{{{{ report['markdown'] if report is mapping else report }}}}"
 )
+_FILLED_IN = "((ti.xcom_pull(task_ids={task_id!r}) or {{}}).get('params_input') or {{}}).get({param!r})"
 
 
 class QualityGate(NamedTuple):
@@ -69,7 +71,7 @@ def wandb_quality_gate(
 
     The tasks are ``gate``, ``report``, ``approve`` and ``promote``, each after the one before it. The baseline is the
     version that holds the alias which the candidate is to get. Whether the gate or a person stops a candidate, what
-    follows is skipped, and the alias stays where it is.
+    follows is skipped, and the alias stays where it is. Who answered, when and what is kept in W&B.
 
     :param group_id: Id of the task group, and the first part of the tasks' ids.
     :param rules: As of :class:`~wandb_airflow_provider.operators.gate.WandbMetricGateOperator`.
@@ -82,8 +84,10 @@ def wandb_quality_gate(
     :param report: True for the verdict as Markdown, or a function that is given the gate, inside the group, and
         returns the task of a report. What that pushes is the body of the approval: Markdown, or a mapping with
         the key ``markdown``. False for none; the approval then shows the verdict's summary.
-    :param approval: True for an ``ApprovalOperator`` with its defaults, or its arguments, such as ``assigned_users``,
-        ``response_timeout``, ``params`` and ``subject``. False for none: what passes the gate is promoted.
+    :param approval: True for Airflow's ``ApprovalOperator``, as
+        :class:`~wandb_airflow_provider.operators.approval.WandbApprovalOperator`; or its arguments: ``aliases`` to
+        choose from, ``ask_note``, ``on_timeout``, and Airflow's own, such as ``assigned_users``, ``response_timeout``
+        and ``subject``. False for none: what passes the gate is promoted.
     :param note: Free text kept with the promotion. (templated)
     :param gate_arguments: Further arguments of the gate.
     :param promote_arguments: Further arguments of
@@ -119,7 +123,8 @@ def wandb_quality_gate(
         if written is not None:
             gate >> written
             last = written
-        approve = _approval(approval, gate, written, f"{registry}/{collection}:{alias}")
+        target = {"registry": registry, "collection": collection, "alias": alias}
+        approve = _approval(approval, gate, written, target)
         if approve is not None:
             last >> approve
             last = approve
@@ -127,11 +132,7 @@ def wandb_quality_gate(
             task_id="promote",
             verdict=gate.output,
             approval=approve.output if approve is not None else None,
-            registry=registry,
-            collection=collection,
-            alias=alias,
-            note=note,
-            **(promote_arguments or {}),
+            **{**target, "note": note, **_filled_in(approve, alias, note), **(promote_arguments or {})},
         )
         last >> promote
     return QualityGate(group, gate, written, approve, promote)
@@ -161,20 +162,53 @@ def _report(report: Callable[[WandbMetricGateOperator], Any] | bool, gate: Wandb
 
 
 def _approval(
-    approval: Mapping[str, Any] | bool, gate: WandbMetricGateOperator, written: Any, target: str
-) -> Any:
+    approval: Mapping[str, Any] | bool, gate: WandbMetricGateOperator, written: Any, target: Mapping[str, str]
+) -> WandbApprovalOperator | None:
     if approval is False:
         return None
-    from airflow.providers.standard.operators.hitl import ApprovalOperator
+    from wandb_airflow_provider.operators.approval import WandbApprovalOperator
 
     if written is not None:
         body = _BODY.format(task_id=written.task_id)
     else:
         body = f"{{{{ ti.xcom_pull(task_ids={gate.task_id!r})['summary'] }}}}"
     given = dict(approval) if isinstance(approval, Mapping) else {}
-    return ApprovalOperator(
-        **{"task_id": "approve", "subject": f"Promote the candidate to {target}?", "body": body, **given}
+    subject = "Promote the candidate to {registry}/{collection}:{alias}?".format(**target)
+    if given.get("aliases"):
+        subject = "Promote the candidate in {registry}/{collection}?".format(**target)
+    place = {name: getattr(gate, name) for name in ("wandb_conn_id", "entity", "project")}
+    return WandbApprovalOperator(
+        **{
+            "task_id": "approve",
+            "subject": subject,
+            "body": body,
+            "verdict": gate.output,
+            # A second try would ask a second time.
+            "retries": 0,
+            **place,
+            **target,
+            **given,
+        }
     )
+
+
+def _filled_in(approve: WandbApprovalOperator | None, alias: str, note: str | None) -> dict[str, str]:
+    """Return the templates by which the promotion takes what the approver filled in, before what the DAG says."""
+    if approve is None:
+        return {}
+    from wandb_airflow_provider.operators.approval import ALIAS_PARAM, NOTE_PARAM
+
+    found = {}
+    for param, asked, default in (
+        (ALIAS_PARAM, approve.aliases, alias),
+        (NOTE_PARAM, approve.ask_note, note or ""),
+    ):
+        if asked:
+            said = _FILLED_IN.format(task_id=approve.task_id, param=param)
+            found[param] = (
+                f"{{% set said = {said} %}}{{% if said %}}{{{{ said }}}}{{% else %}}{default}{{% endif %}}"
+            )
+    return found
 
 
 def verdict_markdown(verdict: dict[str, Any]) -> str:

@@ -5,7 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
-__all__ = ["Bullets", "Cell", "Curves", "Document", "Line", "Link", "Paragraph", "Part", "Section", "Table", "cleaned"]
+__all__ = [
+    "Bullets",
+    "Cell",
+    "Curves",
+    "Document",
+    "Line",
+    "Link",
+    "Paragraph",
+    "Part",
+    "Section",
+    "Table",
+    "cleaned",
+]
 
 _T = TypeVar("_T")
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from wandb_airflow_provider.rules import Verdict
 
-__all__ = ["Dataset", "QueryChange", "QueryTable", "ReportFacts", "RunFacts", "costs", "flat", "loss_metrics"]
+__all__ = ["Dataset", "QueryTable", "ReportFacts", "RunFacts", "costs", "flat", "loss_metrics"]
 
 _COST = re.compile(
     r"(?:.*[_.-])?(?:costs?|usd|eur|tokens|dollars|gpu[_-]?hours|cpu[_-]?hours|kwh|energy|co2\w*)(?:[_.-].*)?\Z",
@@ -49,31 +49,19 @@ class Dataset(NamedTuple):
     metadata: Mapping[str, Any]
 
 
-class QueryChange(NamedTuple):
-    """One example, as candidate and baseline answered it; None for a side that has no finite figure."""
-
-    key: str
-    value: float | None
-    baseline: float | None
-
-
 class QueryTable(NamedTuple):
     """
-    Per-example results.
+    Per-example results, as they may be shown.
 
-    :param rows: The examples with the largest changes, or the lowest values where there is no baseline.
-    :param better: How many of all examples rose, and ``worse``: fell.
-    :param versus: What they are compared with; None for nothing.
+    :param rows: The examples with the largest changes, or the lowest values where there is no baseline; or statistics,
+        where a policy allows no more.
+    :param summary: How many there are, and how many rose and fell.
     """
 
-    table: str
-    column: str
-    rows: tuple[QueryChange, ...]
-    total: int
-    better: int = 0
-    worse: int = 0
-    versus: str | None = None
-    statistics: tuple[tuple[str, ...], tuple[tuple[str, ...], ...]] | None = None
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    summary: str
 
 
 class ReportFacts(NamedTuple):
@@ -117,7 +105,7 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
 
 
 def costs(run: RunFacts) -> dict[str, float]:
-    """Return what a run says that it cost: finite numbers of its summary whose name tells of money, tokens or energy."""
+    """Return what a run says it cost: finite numbers of its summary whose name tells of money, tokens or energy."""
     from wandb_airflow_provider.rules.evidence import measure
 
     found = {}
@@ -131,6 +119,8 @@ def costs(run: RunFacts) -> dict[str, float]:
 def loss_metrics(summary: Mapping[str, Any]) -> list[str]:
     """Return the first metrics of a summary whose last part names a loss."""
     named = [
-        key for key in summary if "loss" in key.rpartition("/")[2].lower() and not key.startswith(("_", "airflow/"))
+        key
+        for key in summary
+        if "loss" in key.rpartition("/")[2].lower() and not key.startswith(("_", "airflow/"))
     ]
     return named[:_MOST_CURVES]

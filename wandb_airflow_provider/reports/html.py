@@ -6,7 +6,16 @@ import math
 from collections.abc import Iterator
 from html import escape
 
-from wandb_airflow_provider.reports.document import Bullets, Cell, Curves, Document, Link, Paragraph, Part, Section
+from wandb_airflow_provider.reports.document import (
+    Bullets,
+    Cell,
+    Curves,
+    Document,
+    Link,
+    Paragraph,
+    Part,
+    Section,
+)
 
 __all__ = ["to_html"]
 
@@ -14,8 +23,9 @@ _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1f2430; max-width: 62rem; margin: 2rem auto; padding: 0 1rem }
 h2 { margin-top: 2rem; border-bottom: 1px solid #e3e5ea; font-size: 1.15rem }
 table { border-collapse: collapse; margin: .75rem 0; font-size: .9rem }
-th, td { border: 1px solid #e3e5ea; padding: .25rem .6rem; text-align: left; overflow-wrap: anywhere }
-th { background: #f6f7f9 } p.note { color: #666b78; font-size: .85rem }
+th, td { border: 1px solid #e3e5ea; padding: .25rem .6rem; text-align: left }
+td { overflow-wrap: break-word; vertical-align: top }
+th { background: #f6f7f9; white-space: nowrap } p.note { color: #666b78; font-size: .85rem }
 svg { width: 100%; max-width: 44rem; height: auto } svg text { font: 11px system-ui, sans-serif; fill: #666b78 }
 ul.legend { list-style: none; padding: 0; font-size: .85rem } ul.legend li { display: inline-block; margin-right: 1rem }
 ul.legend i { display: inline-block; width: 1rem; height: .25rem; margin-right: .35rem; vertical-align: middle }
@@ -51,9 +61,7 @@ def _part(part: Part) -> str:
     if isinstance(part, Curves):
         return _curves(part)
     head = "".join(f"<th>{escape(column)}</th>" for column in part.columns)
-    rows = "".join(
-        "<tr>" + "".join(f"<td>{_cell(cell)}</td>" for cell in row) + "</tr>" for row in part.rows
-    )
+    rows = "".join("<tr>" + "".join(f"<td>{_cell(cell)}</td>" for cell in row) + "</tr>" for row in part.rows)
     note = f'<p class="note">{escape(part.note)}</p>' if part.note else ""
     return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>{note}"
 

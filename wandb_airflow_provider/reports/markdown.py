@@ -51,7 +51,8 @@ def part_markdown(part: Part) -> str:
     if isinstance(part, Paragraph):
         pieces = [_cell(piece) for piece in part.pieces]
         if part.strong:
-            pieces[0] = f"**{pieces[0]}**"
+            # A blank before the closing asterisks would leave them as they are.
+            pieces[0] = f"**{pieces[0].rstrip()}** "
         return "".join(_started(pieces))
     if isinstance(part, Bullets):
         return "\n".join("- " + "".join(_started(_cell(piece) for piece in item)) for item in part.items)
