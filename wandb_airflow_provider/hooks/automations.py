@@ -6,10 +6,10 @@ import json
 import warnings
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from wandb_airflow_provider.alias_notice import webhook_payload
 from wandb_airflow_provider.automation import AutomationSpec, check_automation
-from wandb_airflow_provider.exceptions import WandbConfigurationError, WandbNotFoundError
+from wandb_airflow_provider.exceptions import WandbConfigurationError, WandbNotFoundError, WandbPermanentError
 from wandb_airflow_provider.registry import PROJECT_PREFIX
+from wandb_airflow_provider.watching.notice import webhook_payload
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -57,15 +57,22 @@ def put_automation(hook: WandbHook, spec: AutomationSpec) -> SavedAutomation:
         wanted = sdk.automations()
         event = _event(wanted, spec, scope)
         action = _action(hook, wanted, spec)
-    with hook.translate_errors(f"look for the automation {spec.name!r} of {entity!r}"):
-        found = list(hook.get_conn().automations(entity, name=spec.name))
-    if not found:
-        with hook.translate_errors(f"create the automation {spec.name!r}"):
-            made = hook.get_conn().create_automation(
-                event.then(action), name=spec.name, description=spec.description or "", enabled=spec.enabled
-            )
-        return SavedAutomation(made.name, made.id, "created")
-    saved = found[0]
+    saved = _named(hook, entity, spec.name)
+    if saved is None:
+        try:
+            with hook.translate_errors(f"create the automation {spec.name!r}"):
+                made = hook.get_conn().create_automation(
+                    event.then(action),
+                    name=spec.name,
+                    description=spec.description or "",
+                    enabled=spec.enabled,
+                )
+            return SavedAutomation(made.name, made.id, "created")
+        except WandbPermanentError:
+            # Another task may have created it in between.
+            saved = _named(hook, entity, spec.name)
+            if saved is None:
+                raise
     if saved.scope.id != event.scope.id:
         raise WandbConfigurationError(
             f"{entity!r} has an automation {spec.name!r} already, which watches {saved.scope.name!r}. Give this one "
@@ -78,6 +85,11 @@ def put_automation(hook: WandbHook, spec: AutomationSpec) -> SavedAutomation:
             )
         return SavedAutomation(saved.name, saved.id, "updated")
     return SavedAutomation(saved.name, saved.id, "unchanged")
+
+
+def _named(hook: WandbHook, entity: str, name: str) -> Any | None:
+    with hook.translate_errors(f"look for the automation {name!r} of {entity!r}"):
+        return next(iter(hook.get_conn().automations(entity, name=name)), None)
 
 
 def _scope(hook: WandbHook, spec: AutomationSpec) -> tuple[Any, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -10,6 +11,7 @@ from wandb_airflow_provider.exceptions import (
     WandbArtifactNotFoundError,
     WandbConfigurationError,
     WandbNotFoundError,
+    WandbUnavailableError,
 )
 from wandb_airflow_provider.registry import PROJECT_PREFIX
 
@@ -20,6 +22,8 @@ __all__ = ["RegistryView", "SeenVersion", "artifact_type", "newest_versions", "o
 
 _PAGE = 100
 _RUNS_PAGE = 500
+# wandb asks for 10 seconds what a server can do, and takes no answer for a no.
+_SILENT_SECONDS = 9.0
 
 
 class SeenVersion(NamedTuple):
@@ -41,16 +45,33 @@ class RegistryView:
     def __init__(self, hook: WandbHook, registry: str) -> None:
         self._hook = hook
         self._name = registry
+        self._registries = self._find(confirmed=False)
+        self.organization = str(self._registries.organization)
+
+    def _find(self, *, confirmed: bool) -> Any:
+        began = time.monotonic()
         try:
-            with hook.translate_errors(f"find the registry {registry!r}"):
-                self._registries = hook.get_conn().registries(
-                    hook.connection.organization, filter={"name": f"{PROJECT_PREFIX}{registry}"}
+            with self._hook.translate_errors(f"find the registry {self._name!r}"):
+                return self._hook.get_conn().registries(
+                    self._hook.connection.organization, filter={"name": f"{PROJECT_PREFIX}{self._name}"}
                 )
         except RuntimeError as error:
-            raise WandbConfigurationError(
-                f"The W&B server of {hook.connection} is too old to list what is in registries: {error}"
-            ) from error
-        self.organization = str(self._registries.organization)
+            # What wandb raises where the server says that it cannot search registries, and just as well where the
+            # server fails or is silent.
+            if time.monotonic() - began >= _SILENT_SECONDS:
+                raise WandbUnavailableError(
+                    f"The W&B server of {self._hook.connection} does not tell what it can do. A retry can help."
+                ) from error
+            if confirmed:
+                raise WandbConfigurationError(
+                    f"The W&B server of {self._hook.connection} is too old to list what is in registries: {error}"
+                ) from error
+        self._require_answer()
+        return self._find(confirmed=True)
+
+    def _require_answer(self) -> None:
+        with self._hook.translate_errors(f"find the registry {self._name!r}"):
+            next(iter(self._hook.get_conn().projects(self._hook.entity, per_page=1)), None)
 
     def holders(self, collections: Collection[str], aliases: Collection[str]) -> list[SeenVersion]:
         """Return every version in the registry that holds one of the aliases: one request a page."""
@@ -147,7 +168,10 @@ def run_states(hook: WandbHook, entity: str, project: str, ids: Collection[str])
     """
     try:
         with hook.translate_errors(f"read the states of runs of {entity}/{project}"):
-            runs = hook.get_conn().runs(
+            api = hook.get_conn()
+            # wandb keeps what it has found, and would tell the same states for ever.
+            api.flush()  # type: ignore[no-untyped-call]
+            runs = api.runs(
                 f"{entity}/{project}", filters={"name": {"$in": sorted(ids)}}, per_page=_RUNS_PAGE
             )
             return {run.id: run for run in runs}

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from wandb_airflow_provider.exceptions import WandbRunFailedError
-from wandb_airflow_provider.run_wish import outcomes_of
 from wandb_airflow_provider.sensors.waiting import WandbWaitSensor
+from wandb_airflow_provider.waiting.run import outcomes_of
 
 if TYPE_CHECKING:
-    from wandb_airflow_provider.waiting import Decision
+    from wandb_airflow_provider.waiting.decision import Decision
 
 __all__ = ["WandbRunSensor"]
 

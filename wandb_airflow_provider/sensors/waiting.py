@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from wandb_airflow_provider.triggers.reader import WandbReader
     from wandb_airflow_provider.triggers.shared_poll import SharedPollTrigger
-    from wandb_airflow_provider.waiting import Decision
+    from wandb_airflow_provider.waiting.decision import Decision
 
 __all__ = ["WandbWaitSensor"]
 
@@ -56,7 +56,8 @@ class WandbWaitSensor(BaseSensorOperator):
     :param deferrable: Wait in the triggerer, without a worker slot. Default: the option
         ``[operators] default_deferrable``.
     :param start_from_trigger: With ``deferrable``, start in the triggerer, without a worker before (Airflow 3.3;
-        earlier releases look once in a worker, as without it).
+        earlier releases look once in a worker, as without it, and so does a sensor that is given what another task
+        pushed).
     :param poke_interval: Seconds between two reads, in the triggerer too (there at least 1).
     :param timeout: Longest total wait in seconds: deferrals, reschedules and outages of W&B included.
     """
@@ -87,6 +88,9 @@ class WandbWaitSensor(BaseSensorOperator):
             return
         from airflow.triggers.base import StartTriggerArgs
 
+        # No worker looks at the arguments before the triggerer does.
+        self._trigger(None)
+
         from wandb_airflow_provider.triggers.shared_poll import BACKSTOP_SECONDS
 
         self.start_trigger_args = StartTriggerArgs(
@@ -102,10 +106,13 @@ class WandbWaitSensor(BaseSensorOperator):
         """Return the class path of the trigger."""
 
     def _may_start_from_trigger(self) -> bool:
-        # The triggerer renders templates for a task that starts there since the release that shares streams.
+        # The triggerer renders templates for a task that starts there since the release that shares streams. What other
+        # tasks have pushed it cannot read.
+        from airflow.sdk import XComArg
         from airflow.triggers.base import BaseEventTrigger
 
-        return hasattr(BaseEventTrigger, "shared_stream_key")
+        given = [self.wandb_conn_id, *(getattr(self, name) for name in self._passed)]
+        return hasattr(BaseEventTrigger, "shared_stream_key") and not any(XComArg.iter_xcom_references(given))
 
     def _trigger_arguments(self, **more: Any) -> dict[str, Any]:
         return {
@@ -118,7 +125,9 @@ class WandbWaitSensor(BaseSensorOperator):
     def _trigger(self, end_time: float | None) -> SharedPollTrigger:
         module, _, name = self._trigger_class().rpartition(".")
         kind: type[SharedPollTrigger] = getattr(import_module(module), name)
-        return kind(**self._trigger_arguments(end_time=end_time, looked=True))
+        trigger = kind(**self._trigger_arguments(end_time=end_time, looked=True))
+        trigger.check()
+        return trigger
 
     def execute(self, context: Context) -> Any:
         """Look once, then wait in this process or in the triggerer."""
@@ -150,13 +159,13 @@ class WandbWaitSensor(BaseSensorOperator):
 
         :raises WandbConfigurationError: the event cannot be understood.
         """
-        from wandb_airflow_provider.waiting import Decision
+        from wandb_airflow_provider.waiting.decision import Decision
 
         return self._finish(Decision.from_json(event))
 
     def _look(self, context: Context, end_time: float) -> Decision:
         from wandb_airflow_provider.artifacts import ArtifactRef
-        from wandb_airflow_provider.waiting import settle
+        from wandb_airflow_provider.waiting.decision import settle
 
         trigger = self._trigger(None)
         self._remember(context, trigger)

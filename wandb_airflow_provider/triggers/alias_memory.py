@@ -9,17 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowRuntimeError
 
-from wandb_airflow_provider.alias_change import Claim, Seen, claim_key, seen_key
+from wandb_airflow_provider.watching.change import Claim, Seen, claim_key, seen_key
 
 if TYPE_CHECKING:
-    from wandb_airflow_provider.alias_change import AliasChange, AliasTarget
+    from wandb_airflow_provider.watching.change import AliasChange, AliasTarget
 
 __all__ = ["AliasMemory"]
 
 log = logging.getLogger(__name__)
 
-# How often a state store that does not answer is asked before the watcher goes on without it.
+# How often a state store that does not answer is asked at each read, and for how long before the watcher goes on
+# without it: a change made while no triggerer ran is then lost.
 _RECALL_ATTEMPTS = 3
+_RECALL_AGAIN_SECONDS = 1.0
+_RECALL_SECONDS = 600.0
 _YIELD_SECONDS = 0.5
 _STORE_ERRORS = (AirflowRuntimeError, ValueError, OSError, TimeoutError)
 
@@ -28,29 +31,43 @@ class AliasMemory:
     """
     What was last reported of an alias, kept in Airflow's asset state store when there is one.
 
-    A store that does not answer never ends the watching: it is asked again, and after some attempts the
+    A store that does not answer never ends the watching: it is asked again with each read, and after ten minutes the
     watcher goes on with what it sees from then on.
     """
 
     def __init__(self, store: Any, target: AliasTarget) -> None:
         self._store = store
         self._target = target
-        self._attempts = _RECALL_ATTEMPTS
+        self._asked_since: float | None = None
         self._webhooks = False
         self.recalled = store is None
 
     async def recall(self) -> Seen | None:
-        """Return what was last reported; ``recalled`` tells whether the answer can be relied on."""
-        try:
-            stored = await self._store.aget(seen_key(self._target))
-            self._webhooks = await self._store.aget(claim_key(self._target, "push")) is not None
-        except _STORE_ERRORS as error:
-            self._attempts -= 1
-            self.recalled = not self._attempts
-            log.warning("What was last reported for %s cannot be read from Airflow: %s", self._target, error)
-            return None
-        self.recalled = True
-        return Seen.from_json(stored)
+        """Return what was last reported; until ``recalled`` is true, nothing can be compared with it."""
+        if self._asked_since is None:
+            self._asked_since = time.monotonic()
+        left = _RECALL_ATTEMPTS
+        while True:
+            try:
+                stored = await self._store.aget(seen_key(self._target))
+                self._webhooks = await self._store.aget(claim_key(self._target, "push")) is not None
+            except _STORE_ERRORS as error:
+                left -= 1
+                failure = error
+            else:
+                self.recalled = True
+                return Seen.from_json(stored)
+            if not left:
+                break
+            await asyncio.sleep(_RECALL_AGAIN_SECONDS)
+        self.recalled = time.monotonic() - self._asked_since >= _RECALL_SECONDS
+        log.warning(
+            "What was last reported for %s cannot be read from Airflow; %s. %s",
+            self._target,
+            "what is seen from now on counts" if self.recalled else "trying again with the next read",
+            failure,
+        )
+        return None
 
     async def reported_elsewhere(self, seen: Seen | None) -> Seen | None:
         """Return what a webhook has reported since; None when it has not, or when webhooks are not in use."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from wandb_airflow_provider.alias_wish import Observation
 from wandb_airflow_provider.exceptions import WandbError
 from wandb_airflow_provider.hooks.watched import RegistryView, SeenVersion, one_version
 from wandb_airflow_provider.registry import ProjectAlias, RegistryAlias
 from wandb_airflow_provider.triggers.reader import WandbReader
+from wandb_airflow_provider.waiting.alias import Observation
 
 if TYPE_CHECKING:
     from wandb_airflow_provider.hooks.wandb import WandbHook

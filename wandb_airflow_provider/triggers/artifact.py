@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from wandb_airflow_provider.artifact_wish import ArtifactObservation, ArtifactWish, Version
 from wandb_airflow_provider.artifacts import split_artifact_path
 from wandb_airflow_provider.connection_form import DEFAULT_CONN_ID
 from wandb_airflow_provider.exceptions import WandbArtifactNotFoundError, WandbError, WandbInvalidNameError
 from wandb_airflow_provider.triggers.reader import WandbReader
 from wandb_airflow_provider.triggers.shared_poll import DEFAULT_POLL_INTERVAL, SharedPollTrigger, is_template
+from wandb_airflow_provider.waiting.artifact import ArtifactObservation, ArtifactWish, Version
 
 if TYPE_CHECKING:
     from wandb_airflow_provider.hooks.wandb import WandbHook
-    from wandb_airflow_provider.waiting import Decision
+    from wandb_airflow_provider.waiting.decision import Decision
 
 __all__ = ["ArtifactReader", "WandbArtifactTrigger"]
 
@@ -34,7 +34,6 @@ class WandbArtifactTrigger(SharedPollTrigger):
     :param newer_than: Only versions after this one, ``v3`` for example.
     :param missing: Whether an artifact that does not exist is waited for or fails the waiting.
     :param end_time: The deadline in seconds since the epoch.
-    :raises WandbInvalidNameError: a name that W&B would refuse.
     """
 
     def __init__(
@@ -60,7 +59,16 @@ class WandbArtifactTrigger(SharedPollTrigger):
         self.metadata = metadata
         self.newer_than = newer_than
         self.missing: Literal["wait", "fail"] = missing
-        if not any(map(is_template, (artifact, alias, tag, newer_than))):
+
+    def check(self) -> None:
+        """
+        Refuse wrong arguments.
+
+        :raises WandbInvalidNameError: a name that W&B would refuse.
+        :raises WandbConfigurationError: another argument is wrong.
+        """
+        super().check()
+        if not any(map(is_template, (self.artifact, self.alias, self.tag, self.newer_than))):
             self.awaited()
             self.wish.check()
 

@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 
 from wandb_airflow_provider.artifacts import ArtifactRef
 from wandb_airflow_provider.triggers.helper_thread import HelperThread
-from wandb_airflow_provider.waiting import next_delay
+from wandb_airflow_provider.waiting.decision import next_delay
 
 __all__ = ["Membership", "Poll", "Reader", "Snapshot", "poll_of"]
 

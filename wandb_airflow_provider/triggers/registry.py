@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from wandb_airflow_provider.connection_form import DEFAULT_CONN_ID
 from wandb_airflow_provider.exceptions import WandbConfigurationError
-from wandb_airflow_provider.registry import ProjectAlias, RegistryAlias
+from wandb_airflow_provider.registry import PROJECT_PREFIX, ProjectAlias, RegistryAlias
 from wandb_airflow_provider.triggers.shared_poll import (
     DEFAULT_POLL_INTERVAL,
     News,
@@ -22,18 +22,18 @@ from wandb_airflow_provider.triggers.shared_poll import (
 if TYPE_CHECKING:
     from airflow.triggers.base import TriggerEvent
 
-    from wandb_airflow_provider.alias_change import AliasChange, Seen
-    from wandb_airflow_provider.alias_wish import AliasWish, Holder, Observation
+    from wandb_airflow_provider.exceptions import WandbError
     from wandb_airflow_provider.registry import AliasTarget
     from wandb_airflow_provider.triggers.alias_memory import AliasMemory
     from wandb_airflow_provider.triggers.poll import Membership, Poll
     from wandb_airflow_provider.triggers.reader import WandbReader
-    from wandb_airflow_provider.waiting import Decision
+    from wandb_airflow_provider.waiting.alias import AliasWish, Holder, Observation
+    from wandb_airflow_provider.waiting.decision import Decision
+    from wandb_airflow_provider.watching.change import AliasChange, Seen
 
 __all__ = ["WandbRegistryAliasTrigger"]
 
 _FIELDS = ("registry", "entity", "project", "collection", "alias", "digest", "not_version", "since", "tag")
-_RECALL_AGAIN_SECONDS = 1.0
 
 
 class WandbRegistryAliasTrigger(SharedPollTrigger):
@@ -63,7 +63,6 @@ class WandbRegistryAliasTrigger(SharedPollTrigger):
     :param metadata: In mode ``wait``, only a version whose metadata has these values ends it.
     :param missing: In mode ``wait``, whether a registry or collection that does not exist fails it.
     :param end_time: In mode ``wait``, the deadline in seconds since the epoch.
-    :raises WandbInvalidNameError: a name that W&B would refuse.
     """
 
     asset_state_store: Any = None
@@ -93,15 +92,7 @@ class WandbRegistryAliasTrigger(SharedPollTrigger):
         super().__init__(
             wandb_conn_id=wandb_conn_id, poll_interval=poll_interval, end_time=end_time, looked=looked
         )
-        if mode not in ("wait", "watch"):
-            raise WandbConfigurationError(f"mode is {mode!r}; expected 'wait' or 'watch'.")
-        if first not in ("baseline", "fire"):
-            raise WandbConfigurationError(f"first is {first!r}; expected 'baseline' or 'fire'.")
-        if (registry is None) == (project is None):
-            raise WandbConfigurationError(
-                "An alias is one of a registry or one of a project: name one of the two."
-            )
-        self.registry = registry
+        self.registry = registry.removeprefix(PROJECT_PREFIX) if isinstance(registry, str) else registry
         self.collection = collection
         self.alias = alias
         self.entity = entity
@@ -115,10 +106,27 @@ class WandbRegistryAliasTrigger(SharedPollTrigger):
         self.tag = tag
         self.metadata = metadata
         self.missing: Literal["wait", "fail"] = missing
-        if mode == "wait":
+
+    def check(self) -> None:
+        """
+        Refuse wrong arguments.
+
+        :raises WandbInvalidNameError: a name that W&B would refuse.
+        :raises WandbConfigurationError: another argument is wrong.
+        """
+        super().check()
+        if self.mode not in ("wait", "watch"):
+            raise WandbConfigurationError(f"mode is {self.mode!r}; expected 'wait' or 'watch'.")
+        if self.first not in ("baseline", "fire"):
+            raise WandbConfigurationError(f"first is {self.first!r}; expected 'baseline' or 'fire'.")
+        if (self.registry is None) == (self.project is None):
+            raise WandbConfigurationError(
+                "An alias is one of a registry or one of a project: name one of the two."
+            )
+        if self.mode == "wait":
             self.wish.check()
         if not any(is_template(getattr(self, name)) for name in _FIELDS):
-            self.registry = getattr(self.target, "registry", None)
+            _ = self.target
 
     def __str__(self) -> str:
         return f"The alias {self.target}"
@@ -133,7 +141,7 @@ class WandbRegistryAliasTrigger(SharedPollTrigger):
     @property
     def wish(self) -> AliasWish:
         """What ends the waiting."""
-        from wandb_airflow_provider.alias_wish import AliasWish
+        from wandb_airflow_provider.waiting.alias import AliasWish
 
         return AliasWish(self.until, self.digest, self.not_version, self.tag, self.metadata, self.missing)
 
@@ -170,14 +178,14 @@ class WandbRegistryAliasTrigger(SharedPollTrigger):
 
     def judge(self, observed: Observation) -> Decision:
         """Return what a read of the alias means; the first one tells what ``moved`` differs from."""
-        from wandb_airflow_provider.alias_wish import Holder
+        from wandb_airflow_provider.waiting.alias import Holder
 
         if self.since is None:
             self.since = dict(Holder.of(observed).to_json())
         return self.wish.judge(self.target, observed, self._holder_before())
 
     def _holder_before(self) -> Holder | None:
-        from wandb_airflow_provider.alias_wish import Holder
+        from wandb_airflow_provider.waiting.alias import Holder
 
         return Holder.from_json(self.since)
 
@@ -190,6 +198,13 @@ class WandbRegistryAliasTrigger(SharedPollTrigger):
         async with aclosing(events):
             async for event in events:
                 yield event
+
+    async def _refused(self, error: WandbError) -> TriggerEvent:
+        if self.mode == "watch":
+            # A watcher that ends is started again by Airflow every 5 seconds; Airflow ends it when its DAG changes.
+            self.log.error("Nothing is watched until the DAG is corrected: %s", error)
+            await asyncio.get_running_loop().create_future()
+        return await super()._refused(error)
 
     async def _watch(
         self, news: AsyncGenerator[News, None], poll: Poll, member: Membership
@@ -214,20 +229,20 @@ class WandbRegistryAliasTrigger(SharedPollTrigger):
                 continue
             if change is not None:
                 yield event_of(change.to_json())
-            if own and after != seen:
+            if own and after is not None and after != seen and self.asset_state_store is not None:
                 poll.when_persisted(member, read, partial(memory.keep, after))
             seen = after
 
     async def _compare(
         self, memory: AliasMemory, seen: Seen | None, observed: Observation, poll: Poll
-    ) -> tuple[Seen, AliasChange | None, bool]:
+    ) -> tuple[Seen | None, AliasChange | None, bool]:
         """Return what is reported now, the change to report, and whether that is this watcher's finding."""
-        from wandb_airflow_provider.alias_change import observe_change
+        from wandb_airflow_provider.watching.change import observe_change
 
-        while not memory.recalled:
+        if not memory.recalled:
             seen = await memory.recall()
             if not memory.recalled:
-                await asyncio.sleep(_RECALL_AGAIN_SECONDS)
+                return seen, None, False
         # An observation may be older than what a webhook has reported: then the next one tells.
         if (reported := await memory.reported_elsewhere(seen)) is not None:
             return reported, None, False

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from wandb_airflow_provider.connection_form import DEFAULT_CONN_ID
 from wandb_airflow_provider.exceptions import WandbConfigurationError, WandbError
 from wandb_airflow_provider.identity import RunRef
-from wandb_airflow_provider.run_wish import RunObservation, judge_run, outcomes_of
 from wandb_airflow_provider.triggers.reader import WandbReader
 from wandb_airflow_provider.triggers.shared_poll import DEFAULT_POLL_INTERVAL, SharedPollTrigger, is_template
+from wandb_airflow_provider.waiting.run import RunObservation, judge_run, outcomes_of
 
 if TYPE_CHECKING:
     from wandb_airflow_provider.hooks.wandb import WandbHook
-    from wandb_airflow_provider.waiting import Decision
+    from wandb_airflow_provider.waiting.decision import Decision
 
 __all__ = ["RunReader", "WandbRunTrigger"]
 
@@ -30,7 +30,6 @@ class WandbRunTrigger(SharedPollTrigger):
     :param outcomes: What final states mean: ``succeed``, ``fail``, ``skip`` or ``wait``.
     :param missing: Whether a run that does not exist is waited for or fails the waiting.
     :param end_time: The deadline in seconds since the epoch.
-    :raises WandbConfigurationError: not a run, or outcomes that mean nothing.
     """
 
     def __init__(
@@ -47,19 +46,28 @@ class WandbRunTrigger(SharedPollTrigger):
         super().__init__(
             wandb_conn_id=wandb_conn_id, poll_interval=poll_interval, end_time=end_time, looked=looked
         )
-        if missing not in ("wait", "fail"):
-            raise WandbConfigurationError(f"missing is {missing!r}; expected 'wait' or 'fail'.")
         self.wandb_run = wandb_run
-        self.outcomes = outcomes_of(outcomes)
+        self.outcomes = outcomes
         self.missing: Literal["wait", "fail"] = missing
-        if not is_template(wandb_run):
+
+    def check(self) -> None:
+        """
+        Refuse wrong arguments.
+
+        :raises WandbConfigurationError: not a run, or outcomes that mean nothing.
+        """
+        super().check()
+        if self.missing not in ("wait", "fail"):
+            raise WandbConfigurationError(f"missing is {self.missing!r}; expected 'wait' or 'fail'.")
+        outcomes_of(self.outcomes)
+        if not is_template(self.wandb_run):
             self.awaited()
 
     def __str__(self) -> str:
         return f"The W&B run {self.awaited()}"
 
     def _arguments(self) -> dict[str, Any]:
-        return {"wandb_run": self.wandb_run, "outcomes": dict(self.outcomes), "missing": self.missing}
+        return {"wandb_run": self.wandb_run, "outcomes": outcomes_of(self.outcomes), "missing": self.missing}
 
     def _place(self) -> tuple[str | None, ...]:
         ref = RunRef.from_json(self.wandb_run)
@@ -75,7 +83,7 @@ class WandbRunTrigger(SharedPollTrigger):
 
     def judge(self, observed: RunObservation) -> Decision:
         """Return what a read of the run means."""
-        return judge_run(self.awaited(), observed, self.outcomes, self.missing)
+        return judge_run(self.awaited(), observed, outcomes_of(self.outcomes), self.missing)
 
 
 class RunReader(WandbReader):

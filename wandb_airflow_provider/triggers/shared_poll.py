@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from wandb_airflow_provider.triggers.poll import Membership, Poll, Snapshot
     from wandb_airflow_provider.triggers.reader import WandbReader
-    from wandb_airflow_provider.waiting import Decision
+    from wandb_airflow_provider.waiting.decision import Decision
 
 __all__ = [
     "BACKSTOP_SECONDS",
@@ -61,6 +61,8 @@ class SharedPollTrigger(BaseEventTrigger):
     Wait for one thing in W&B, with one poll loop for all triggers that have an equal key.
 
     On Airflow 3.3 the triggerer shares the loop, on earlier releases this package does. Sends one event and ends.
+    Wrong arguments are refused by :meth:`check`, which making a DAG calls; the constructor takes what it is given,
+    because its errors would end Airflow's whole triggerer, again after each restart.
 
     :param wandb_conn_id: Airflow connection; only its id is stored with the trigger.
     :param poll_interval: Seconds between two reads; of all that share a loop, the shortest one counts.
@@ -80,17 +82,21 @@ class SharedPollTrigger(BaseEventTrigger):
         looked: bool = False,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        if isinstance(poll_interval, bool) or not (
-            isinstance(poll_interval, int | float) and 0 < poll_interval < math.inf
-        ):
-            raise WandbConfigurationError(
-                f"poll_interval must be more than 0 seconds, got {poll_interval!r}."
-            )
         self.wandb_conn_id = wandb_conn_id
-        self.poll_interval = float(poll_interval)
+        self.poll_interval = poll_interval
         self.end_time = end_time
         self.looked = looked
         self._failing = False
+
+    def check(self) -> None:
+        """
+        Refuse wrong arguments; what is still a template is checked once it is rendered.
+
+        :raises WandbConfigurationError: an argument is wrong.
+        """
+        interval = self.poll_interval
+        if isinstance(interval, bool) or not (isinstance(interval, int | float) and 0 < interval < math.inf):
+            raise WandbConfigurationError(f"poll_interval must be more than 0 seconds, got {interval!r}.")
 
     @abstractmethod
     def _arguments(self) -> dict[str, Any]:
@@ -123,7 +129,12 @@ class SharedPollTrigger(BaseEventTrigger):
         return False
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return the class path and the arguments; no secret is among them."""
+        """
+        Return the class path and the arguments; no secret is among them.
+
+        :raises WandbConfigurationError: an argument is wrong.
+        """
+        self.check()
         return (
             f"{type(self).__module__}.{type(self).__qualname__}",
             {
@@ -135,9 +146,19 @@ class SharedPollTrigger(BaseEventTrigger):
             },
         )
 
-    def shared_stream_key(self) -> Hashable:
-        """All triggers of one class, connection and place share a poll loop."""
+    def shared_stream_key(self) -> Hashable | None:
+        """All triggers of one class, connection and place share a poll loop; one that is wrong shares none."""
+        return self._key() if self._refusal() is None else None
+
+    def _key(self) -> Hashable:
         return ("wandb_airflow_provider", type(self).__name__, self.wandb_conn_id, *self._place())
+
+    def _refusal(self) -> WandbError | None:
+        try:
+            self.check()
+        except WandbError as error:
+            return error
+        return None
 
     @classmethod
     async def open_shared_stream(cls, kwargs: dict[str, Any]) -> AsyncGenerator[Snapshot, None]:
@@ -171,7 +192,10 @@ class SharedPollTrigger(BaseEventTrigger):
                     yield event
 
     async def run(self) -> AsyncGenerator[TriggerEvent, None]:
-        """Share the loop by this package: Airflow before 3.3 does not."""
+        """Share the loop by this package, where Airflow does not: before 3.3."""
+        if (refusal := self._refusal()) is not None:
+            yield await self._refused(refusal)
+            return
         from wandb_airflow_provider.triggers.local_stream import local_stream
 
         stream = local_stream(self.poll())
@@ -183,7 +207,13 @@ class SharedPollTrigger(BaseEventTrigger):
         """Return what this trigger shares with others of its key."""
         from wandb_airflow_provider.triggers.poll import poll_of
 
-        return poll_of(self.shared_stream_key(), self.reader)
+        return poll_of(self._key(), self.reader)
+
+    async def _refused(self, error: WandbError) -> TriggerEvent:
+        """Return the event that tells what is wrong with the arguments."""
+        from wandb_airflow_provider.waiting.decision import Decision, failure_reason
+
+        return event_of(Decision("failed", failure_reason(error), str(error)).to_json())
 
     async def _events(
         self, news: AsyncGenerator[News, None], poll: Poll, member: Membership
@@ -191,7 +221,7 @@ class SharedPollTrigger(BaseEventTrigger):
         yield event_of((await self._wait(news, poll)).to_json())
 
     async def _wait(self, news: AsyncGenerator[News, None], poll: Poll) -> Decision:
-        from wandb_airflow_provider.waiting import settle
+        from wandb_airflow_provider.waiting.decision import settle
 
         end_time = self._deadline()
         left = None if end_time == math.inf else max(0.0, end_time - time.time())

@@ -14,8 +14,9 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
 from wandb_airflow_provider import settings
-from wandb_airflow_provider.alias_notice import Notice, parse_payload
+from wandb_airflow_provider.capabilities import keeps_asset_state
 from wandb_airflow_provider.exceptions import WandbConfigurationError
+from wandb_airflow_provider.watching.notice import Notice, parse_payload
 from wandb_airflow_provider.webhook.assets import find_assets, report
 from wandb_airflow_provider.webhook.inbox import Inbox, InboxFullError
 from wandb_airflow_provider.webhook.reader import AliasReader
@@ -28,9 +29,12 @@ log = logging.getLogger(__name__)
 
 PATH = "/webhook"
 _BODY_SECONDS = 10.0
+# Digits of a Content-Length that is worth reading as a number.
+_LONGEST_LENGTH = 18
 # W&B waits for the answer; what takes longer goes on without it.
 _ANSWER_SECONDS = 5.0
 _RETRY_AFTER_SECONDS = 10
+_TOO_OLD = "webhooks need Airflow 3.3, which keeps what was last reported of an asset"
 
 
 class _RefusedError(Exception):
@@ -46,6 +50,7 @@ class _Receiver:
     """What one API server process needs to receive webhooks."""
 
     def __init__(self) -> None:
+        self.can_report = keeps_asset_state()
         self.secrets = SecretsReader()
         self.reader = AliasReader()
         self.inbox = Inbox(self._follow_up, settings.webhook_queue_size())
@@ -56,6 +61,8 @@ class _Receiver:
 
         :raises _RefusedError: it is forged, malformed, too large, about nothing that is watched, or one too many.
         """
+        if not self.can_report:
+            raise _RefusedError(501, _TOO_OLD)
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
             raise _RefusedError(415, "the content type is not application/json")
         body = await _body(request, settings.webhook_max_bytes())
@@ -65,7 +72,7 @@ class _Receiver:
         if not assets:
             raise _RefusedError(
                 404,
-                f"no DAG in use is scheduled by an asset of the alias {notice}; wandb_alias_asset() makes one",
+                f"no DAG that is on is scheduled by an asset of the alias {notice}; wandb_alias_asset() makes one",
             )
         log.info("W&B reports %s of %s", notice.event or "a change", notice)
         try:
@@ -116,6 +123,10 @@ def create_app() -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        if not receiver.can_report:
+            log.error("Webhooks are refused: %s. Polling goes on.", _TOO_OLD)
+            yield
+            return
         warming = asyncio.create_task(asyncio.to_thread(receiver.reader.warm_up))
         try:
             yield
@@ -146,7 +157,7 @@ async def _body(request: Request, limit: int) -> bytes:
     """Return the body, of which no more than the limit is ever held."""
     too_large = _RefusedError(413, f"the body is larger than {limit} bytes")
     declared = request.headers.get("content-length", "0")
-    if not declared.isdigit() or int(declared) > limit:
+    if not declared.isdecimal() or len(declared) > _LONGEST_LENGTH or int(declared) > limit:
         raise too_large
     found = bytearray()
     try:

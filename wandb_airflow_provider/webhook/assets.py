@@ -8,16 +8,23 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
-from wandb_airflow_provider.alias_change import AliasChange, Claim, Seen, claim_key, observe_change, seen_key
 from wandb_airflow_provider.connection_form import DEFAULT_CONN_ID
 from wandb_airflow_provider.exceptions import WandbInvalidNameError, WandbUnavailableError
 from wandb_airflow_provider.registry import PROJECT_PREFIX, RegistryAlias
+from wandb_airflow_provider.watching.change import (
+    AliasChange,
+    Claim,
+    Seen,
+    claim_key,
+    observe_change,
+    seen_key,
+)
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-    from wandb_airflow_provider.alias_notice import Notice
     from wandb_airflow_provider.artifacts import ArtifactRef
+    from wandb_airflow_provider.watching.notice import Notice
 
 __all__ = ["Outcome", "WatchedAsset", "find_assets", "report"]
 
@@ -40,13 +47,20 @@ class WatchedAsset(NamedTuple):
 
 
 def find_assets(notice: Notice) -> list[WatchedAsset]:
-    """Return the assets in use that stand for the alias, or for any of the collection's when the notice names none."""
-    from airflow.models.asset import AssetModel
+    """
+    Return the assets that stand for the alias, or for any of the collection's when the notice names none.
+
+    Only those that schedule a DAG which is not paused, as Airflow watches for no other: a change that is made while all
+    are paused is left to the poller, which reports it once one of them is on again.
+    """
+    from airflow.models.asset import AssetModel, DagScheduleAssetReference
+    from airflow.models.dag import DagModel
     from airflow.utils.session import create_session
     from sqlalchemy import select
 
+    is_on = DagScheduleAssetReference.dag.has(~DagModel.is_stale & ~DagModel.is_paused)
     query = select(AssetModel.id, AssetModel.uri).where(
-        AssetModel.uri.like("wandb://%"), AssetModel.active.has()
+        AssetModel.uri.like("wandb://%"), AssetModel.active.has(), AssetModel.scheduled_dags.any(is_on)
     )
     with create_session() as session:
         rows = session.execute(query.order_by(AssetModel.id)).all()

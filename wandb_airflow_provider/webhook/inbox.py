@@ -9,8 +9,8 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-from wandb_airflow_provider.alias_notice import Notice
 from wandb_airflow_provider.exceptions import WandbPermanentError
+from wandb_airflow_provider.watching.notice import Notice
 
 __all__ = ["Inbox", "InboxFullError"]
 

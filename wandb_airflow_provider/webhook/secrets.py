@@ -34,7 +34,7 @@ class SecretsReader:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._read: tuple[str, float, WebhookSecrets] | None = None
+        self._read: tuple[str, float, WebhookSecrets | WandbConfigurationError] | None = None
 
     def get(self, conn_id: str) -> WebhookSecrets:
         """
@@ -46,24 +46,27 @@ class SecretsReader:
         with self._lock:
             if self._read is None or self._read[0] != conn_id or self._read[1] + _KEEP_SECONDS < now:
                 self._read = (conn_id, now, _load(conn_id))
-            return self._read[2]
+            found = self._read[2]
+        if isinstance(found, WandbConfigurationError):
+            raise WandbConfigurationError(str(found))
+        return found
 
 
-def _load(conn_id: str) -> WebhookSecrets:
+def _load(conn_id: str) -> WebhookSecrets | WandbConfigurationError:
     from airflow.models.connection import Connection
     from airflow.providers.common.compat.sdk import AirflowNotFoundException
 
     try:
         conn = Connection.get_connection_from_secrets(conn_id)
-    except AirflowNotFoundException as error:
-        raise WandbConfigurationError(
+    except AirflowNotFoundException:
+        return WandbConfigurationError(
             f"There is no Airflow connection {conn_id!r}, which [wandb] webhook_conn_id names. Create one whose "
             "password is the secret of the webhook in W&B."
-        ) from error
+        )
     extra = conn.extra_dejson
     signing = tuple(str(secret) for secret in (conn.password, extra.get("previous_secret")) if secret)
     if not conn.password:
-        raise WandbConfigurationError(
+        return WandbConfigurationError(
             f"Connection {conn_id!r}, which [wandb] webhook_conn_id names, has no password. Put the secret of the "
             "webhook in W&B there."
         )

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowSensorTimeout
-from airflow.sdk import DAG
+from airflow.sdk import DAG, BaseOperator
 from structlog.testing import capture_logs
 
 from wandb_airflow_provider.artifacts import ArtifactRef
@@ -200,7 +200,24 @@ def test_a_sensor_starts_in_the_triggerer_only_where_nobody_has_to_look_before(u
     assert (trigger.mode, trigger.alias, trigger.looked) == ("wait", "{{ params.alias }}", False)
     assert made(until="moved", since="v3").start_from_trigger
     assert not made(until="moved").start_from_trigger
+    with DAG("serve", schedule=None) as dag:
+        pushes = BaseOperator(task_id="pushes")
+        waits = made(metadata={"digest": [pushes.output]})
+    assert not waits.start_from_trigger
+    assert dag.task_dict["wait"].upstream_task_ids == {"pushes"}
     assert not WandbRegistryAliasSensor.start_from_trigger
+
+
+def test_a_sensor_that_starts_in_the_triggerer_is_checked_when_the_dag_is_parsed() -> None:
+    with pytest.raises(WandbInvalidNameError):
+        WandbRegistryAliasSensor(
+            task_id="wait",
+            registry="model",
+            collection="c",
+            alias="v3",
+            deferrable=True,
+            start_from_trigger=True,
+        )
 
 
 def test_a_sensor_defers_by_airflow_s_own_default(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,8 +4,10 @@ import asyncio
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -85,6 +87,41 @@ def test_a_run_whose_process_is_gone_ends_the_sensor(
         server.clock.reset()
     assert isinstance(finished.error, WandbRunFailedError)
     assert "crashed" in str(finished.error)
+
+
+@pytest.mark.parametrize("in_the_triggerer", [False, True])
+def test_a_run_that_is_at_work_when_it_is_first_looked_at_is_seen_to_end(
+    server: Any, hook: WandbHook, wait: Any, unique: str, tmp_path: Path, in_the_triggerer: bool
+) -> None:
+    login = {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": server.api_key, "WANDB_CONSOLE": "off"}
+    command = [sys.executable, "-c", _DIES, unique, str(tmp_path)]
+    subprocess.run(command, env={**os.environ, **login}, start_new_session=True, check=False)
+    path = f"local/{unique}/dies"
+    server.clock.freeze()
+    looks = len(server.requests("Runs"))
+
+    def finish() -> None:
+        give_up = time.monotonic() + 120
+        while len(server.requests("Runs")) < looks + 2:
+            assert time.monotonic() < give_up
+            time.sleep(0.02)
+        server.clock.advance(400)
+
+    async def answer() -> Any:
+        trigger = WandbRunTrigger(wandb_run=path, poll_interval=0.2, end_time=time.time() + 120)
+        return [event.payload async for event in trigger.run()]
+
+    ending = threading.Thread(target=finish)
+    try:
+        ending.start()
+        if in_the_triggerer:
+            (event,) = asyncio.run(answer())
+            assert (event["status"], event["reason"]) == ("failed", "run_crashed")
+        else:
+            assert isinstance(wait(path, timeout=120).error, WandbRunFailedError)
+    finally:
+        ending.join(120)
+        server.clock.reset()
 
 
 def test_many_waiters_for_runs_of_a_project_share_one_request(

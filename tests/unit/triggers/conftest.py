@@ -20,7 +20,7 @@ from wandb_airflow_provider.hooks.wandb import WandbHook
 from wandb_airflow_provider.triggers.registry import WandbRegistryAliasTrigger
 
 INTERVAL = 0.2
-PATIENCE = 60.0
+PATIENCE = 180.0
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from wandb_airflow_provider.alias_wish import Observation
 from wandb_airflow_provider.artifacts import ArtifactRef
 from wandb_airflow_provider.exceptions import (
     WandbAuthenticationError,
@@ -21,6 +20,7 @@ from wandb_airflow_provider.triggers.helper_thread import HelperThread
 from wandb_airflow_provider.triggers.local_stream import local_stream
 from wandb_airflow_provider.triggers.poll import Poll, poll_of
 from wandb_airflow_provider.triggers.reader import WandbReader
+from wandb_airflow_provider.waiting.alias import Observation
 
 
 class Table:

@@ -81,7 +81,7 @@ def test_aliases_beyond_one_page_are_all_seen(
 
     async def scenario() -> list[Any]:
         waiters = [
-            trigger(mode="wait", collection=collection, end_time=time.time() + 60)
+            trigger(mode="wait", collection=collection, end_time=time.time() + 180)
             for collection in collections
         ]
         return await asyncio.gather(*(triggerer.run(number, one) for number, one in enumerate(waiters)))
@@ -96,7 +96,7 @@ class Poisonous(WandbRegistryAliasTrigger):
     def judge(self, observed: Any) -> Any:
         raise RuntimeError("poison")
 
-    def shared_stream_key(self) -> Any:
+    def _key(self) -> Any:
         return ("wandb_airflow_provider", "WandbRegistryAliasTrigger", self.wandb_conn_id, *self._place())
 
 
@@ -112,7 +112,7 @@ def test_a_trigger_that_breaks_takes_no_other_down(
 ) -> None:
     async def scenario() -> list[Any]:
         run = triggerer.run if shared_by == "airflow" else lambda number, waiter: all_events(waiter)
-        waiting = asyncio.create_task(run(1, trigger(mode="wait", end_time=time.time() + 60)))
+        waiting = asyncio.create_task(run(1, trigger(mode="wait", end_time=time.time() + 180)))
         poison = Poisonous(
             registry="model", collection=unique, alias="production", mode="wait", poll_interval=0.2
         )
@@ -128,22 +128,25 @@ def test_a_trigger_that_breaks_takes_no_other_down(
 
 
 def test_a_trigger_that_joins_while_the_shared_loop_is_ending_is_not_forgotten(
-    hook: WandbHook, versions: list[Any], trigger: Any, triggerer: Any, unique: str
+    server: Any, hook: WandbHook, versions: list[Any], trigger: Any, triggerer: Any, unique: str, until: Any
 ) -> None:
     hook.link_to_registry(versions[0], "model", unique, ["production"])
+    reads = len(server.requests("RegistryVersions"))
 
     async def scenario() -> Any:
         leaving = asyncio.create_task(
-            triggerer.run(1, trigger(mode="wait", alias="never", end_time=time.time() + 60))
+            triggerer.run(1, trigger(mode="wait", alias="never", end_time=time.time() + 180))
         )
-        await asyncio.sleep(0.4)
-        joined = asyncio.create_task(triggerer.run(2, trigger(mode="wait", end_time=time.time() + 60)))
+        await until(lambda: len(server.requests("RegistryVersions")) > reads)
+        joined = asyncio.create_task(triggerer.run(2, trigger(mode="wait", end_time=time.time() + 180)))
         leaving.cancel()
         await asyncio.wait([leaving])
-        ended = await asyncio.wait_for(joined, 20)
+        ended = await asyncio.wait_for(joined, 60)
         # Everyone has left: the loop is gone, and a new one serves the next.
         assert not triggerer.manager._groups
-        again = await asyncio.wait_for(triggerer.run(3, trigger(mode="wait", end_time=time.time() + 60)), 20)
+        again = await asyncio.wait_for(
+            triggerer.run(3, trigger(mode="wait", end_time=time.time() + 180)), 180
+        )
         return [*ended, *again]
 
     assert [event["status"] for event in asyncio.run(scenario())] == ["done", "done"]
@@ -151,21 +154,24 @@ def test_a_trigger_that_joins_while_the_shared_loop_is_ending_is_not_forgotten(
 
 def test_a_trigger_in_a_hurry_does_not_wait_for_the_next_read_of_all(
     monkeypatch: pytest.MonkeyPatch,
+    server: Any,
     hook: WandbHook,
     versions: list[Any],
     trigger: Any,
     triggerer: Any,
     unique: str,
+    until: Any,
 ) -> None:
     monkeypatch.setattr(poll, "_HURRY_SECONDS", 0.3)
     hook.link_to_registry(versions[0], "model", unique, ["production"])
+    reads = len(server.requests("RegistryVersions"))
 
     async def scenario() -> Any:
         waiting = asyncio.create_task(
             triggerer.run(1, trigger(mode="wait", alias="never", poll_interval=600.0))
         )
-        await asyncio.sleep(0.4)
-        ended = await asyncio.wait_for(triggerer.run(2, trigger(mode="wait", poll_interval=600.0)), 30)
+        await until(lambda: len(server.requests("RegistryVersions")) > reads)
+        ended = await asyncio.wait_for(triggerer.run(2, trigger(mode="wait", poll_interval=600.0)), 180)
         waiting.cancel()
         await asyncio.wait([waiting])
         return ended

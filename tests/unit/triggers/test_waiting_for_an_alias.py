@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,21 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from wandb_airflow_provider.exceptions import WandbConfigurationError, WandbInvalidNameError
+from wandb_airflow_provider.exceptions import (
+    WandbConfigurationError,
+    WandbInvalidNameError,
+    WandbUnavailableError,
+)
+from wandb_airflow_provider.hooks import watched
 from wandb_airflow_provider.hooks.wandb import WandbHook
+from wandb_airflow_provider.triggers.artifact import WandbArtifactTrigger
+from wandb_airflow_provider.triggers.reader import WandbReader
 from wandb_airflow_provider.triggers.registry import WandbRegistryAliasTrigger
+from wandb_airflow_provider.triggers.run import WandbRunTrigger
+from wandb_airflow_provider.triggers.shared_poll import SharedPollTrigger
 
 INTERVAL = 0.2
-PATIENCE = 60.0
+PATIENCE = 180.0
 
 
 def test_waiting_ends_with_one_event_once_the_alias_is_held(
@@ -120,15 +130,20 @@ def test_an_alias_of_a_project_is_waited_for_like_one_of_a_registry(
 
 @pytest.mark.parametrize("registry", ["model", "no-such-registry"])
 def test_a_registry_or_collection_that_does_not_exist_fails_only_who_asked_for_that(
-    trigger: Any, unique: str, all_events: Any, registry: str
+    server: Any, trigger: Any, unique: str, all_events: Any, registry: str, until: Any
 ) -> None:
+    reads = len(server.requests("RegistryVersions"))
+
     async def scenario() -> tuple[Any, Any]:
-        end_time = time.time() + 3.0
-        patient = asyncio.create_task(
-            all_events(trigger(mode="wait", registry=registry, missing="wait", end_time=end_time))
-        )
+        beside = asyncio.create_task(all_events(trigger(mode="wait", registry=registry, alias="beside")))
         (failed,) = await all_events(trigger(mode="wait", registry=registry, missing="fail"))
-        (waited,) = await patient
+        assert not beside.done()
+        # The client is at work, so that one more read is a matter of milliseconds.
+        await until(lambda: len(server.requests("RegistryVersions")) >= reads + 2)
+        patient = trigger(mode="wait", registry=registry, missing="wait", end_time=time.time() + 3.0)
+        (waited,) = await all_events(patient)
+        beside.cancel()
+        await asyncio.wait([beside])
         return failed, waited
 
     failed, waited = asyncio.run(scenario())
@@ -193,7 +208,7 @@ def test_waiting_fails_at_once_without_a_connection(trigger: Any, all_events: An
 
 
 def test_an_outage_is_waited_out_with_one_warning_and_without_blocking_the_loop(
-    connect: Any, trigger: Any, all_events: Any, until: Any, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, connect: Any, trigger: Any, all_events: Any, until: Any, tmp_path: Path
 ) -> None:
     from wandb_airflow_provider.devserver import DevServer
 
@@ -201,17 +216,25 @@ def test_an_outage_is_waited_out_with_one_warning_and_without_blocking_the_loop(
     with server:
         connect(server, extra={"timeout": 1})
         asyncio.run(all_events(trigger(mode="wait", end_time=time.time() + 0.5)))
-    pauses: list[float] = []
+    reading = threading.Event()
+    read = WandbReader.read
+
+    def noted(reader: WandbReader, *targets: Any) -> Any:
+        reading.set()
+        try:
+            return read(reader, *targets)
+        finally:
+            reading.clear()
+
+    monkeypatch.setattr(WandbReader, "read", noted)
+    turns_while_reading = 0
 
     async def scenario(lines: list[Any]) -> None:
         waiting = asyncio.create_task(all_events(trigger(mode="wait", end_time=time.time() + PATIENCE)))
-        before = time.monotonic()
 
         def warned() -> bool:
-            nonlocal before
-            now = time.monotonic()
-            pauses.append(now - before)
-            before = now
+            nonlocal turns_while_reading
+            turns_while_reading += reading.is_set()
             return bool(lines)
 
         await until(warned)
@@ -227,7 +250,23 @@ def test_an_outage_is_waited_out_with_one_warning_and_without_blocking_the_loop(
     finally:
         server.stop()
     assert [line["log_level"] for line in lines if "cannot be read" in line["event"]] == ["warning"]
-    assert max(pauses) < 1.0, "the client tries for a second"
+    # The client tries for a second: a loop that waited for it would not have had one turn.
+    assert turns_while_reading > 1
+
+
+@pytest.mark.parametrize("silent", [0.0, 9.0])
+def test_a_server_that_fails_to_tell_what_it_can_do_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch, server: Any, hook: WandbHook, silent: float
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        # As wandb raises it, for a server that lacks the feature as well as for one that does not answer.
+        raise RuntimeError("Registry search API is not enabled on this wandb server version.")
+
+    monkeypatch.setattr(watched, "_SILENT_SECONDS", silent)
+    monkeypatch.setattr(type(hook.get_conn()), "registries", fail)
+    error = WandbConfigurationError if silent else WandbUnavailableError
+    with pytest.raises(error, match="too old" if silent else "does not tell"):
+        watched.RegistryView(hook, "model")
 
 
 def test_only_the_connection_id_is_stored_with_a_trigger(hook: WandbHook, server: Any, trigger: Any) -> None:
@@ -255,19 +294,64 @@ def test_only_the_connection_id_is_stored_with_a_trigger(hook: WandbHook, server
         ({"poll_interval": "60"}, WandbConfigurationError),
     ],
 )
-def test_a_wrong_trigger_is_refused_when_it_is_made(
+def test_a_wrong_trigger_is_refused_when_a_dag_is_made_of_it_and_never_by_its_constructor(
     arguments: dict[str, Any], error: type[Exception]
 ) -> None:
     names = {"registry": "model", "collection": "search", "alias": "production"}
+    # An error of the constructor would end Airflow's triggerer, with all that wait in it.
+    trigger = WandbRegistryAliasTrigger(**{**names, **arguments})
     with pytest.raises(error):
-        WandbRegistryAliasTrigger(**{**names, **arguments})
+        trigger.check()
+    with pytest.raises(error):
+        trigger.serialize()
+
+
+@pytest.mark.parametrize(
+    "trigger",
+    [
+        WandbRunTrigger(wandb_run="no run"),
+        WandbRunTrigger(wandb_run="a/b/c", outcomes={"exploded": "fail"}),
+        WandbRunTrigger(wandb_run="a/b/c", missing="skip"),  # type: ignore[arg-type]
+        WandbArtifactTrigger(artifact="encoder:latest"),
+        WandbArtifactTrigger(artifact="encoder", newer_than="latest"),
+        WandbRegistryAliasTrigger(registry="model", collection="search", alias="v3", mode="wait"),
+        WandbRegistryAliasTrigger(
+            registry="model", collection="search", alias="a", until="removed", tag="b", mode="wait"
+        ),
+    ],
+)
+def test_a_wrong_trigger_in_the_triggerer_fails_its_own_task_with_the_reason(
+    trigger: SharedPollTrigger, all_events: Any
+) -> None:
+    assert trigger.shared_stream_key() is None
+    (event,) = asyncio.run(all_events(trigger))
+    assert (event["status"], event["reason"]) == ("failed", "configuration")
+    assert event["message"]
+
+
+def test_a_wrong_watcher_in_the_triggerer_says_so_once_and_is_not_started_again_and_again() -> None:
+    watcher = WandbRegistryAliasTrigger(registry="model", collection="search", alias="v3")
+
+    async def scenario() -> bool:
+        watching = asyncio.create_task(anext(watcher.run()))
+        for _ in range(100):
+            await asyncio.sleep(0)
+        ended = watching.done()
+        watching.cancel()
+        await asyncio.wait([watching])
+        return ended
+
+    with capture_logs() as lines:
+        assert not asyncio.run(scenario())
+    assert [line["log_level"] for line in lines] == ["error"]
 
 
 def test_a_field_that_is_still_a_template_is_checked_once_it_is_rendered() -> None:
     trigger = WandbRegistryAliasTrigger(registry="model", collection="search", alias="{{ params.alias }}")
+    trigger.serialize()
     trigger.alias = "v3"
     with pytest.raises(WandbInvalidNameError):
-        trigger.shared_stream_key()
+        trigger.check()
 
 
 def test_the_prefix_of_a_registry_s_project_makes_no_other_stream() -> None:

@@ -5,8 +5,8 @@ import threading
 
 import pytest
 
-from wandb_airflow_provider.alias_notice import Notice
 from wandb_airflow_provider.exceptions import WandbNotFoundError, WandbUnavailableError
+from wandb_airflow_provider.watching.notice import Notice
 from wandb_airflow_provider.webhook import inbox as module
 from wandb_airflow_provider.webhook.inbox import Inbox, InboxFullError
 

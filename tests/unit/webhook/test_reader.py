@@ -14,11 +14,11 @@ from typing import Any
 import psutil
 import pytest
 
-from wandb_airflow_provider.alias_notice import webhook_payload
 from wandb_airflow_provider.exceptions import WandbPermanentError, WandbUnavailableError
 from wandb_airflow_provider.plugin import WandbPlugin
 from wandb_airflow_provider.provider_info import get_provider_info
 from wandb_airflow_provider.settings import OPTIONS, SECTION
+from wandb_airflow_provider.watching.notice import webhook_payload
 from wandb_airflow_provider.webhook.reader import AliasReader
 
 DOCS = Path(__file__).resolve().parents[3] / "docs" / "webhooks.md"

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from wandb_airflow_provider.alias_wish import AliasWish, Holder, Observation
 from wandb_airflow_provider.artifacts import ArtifactRef
 from wandb_airflow_provider.exceptions import WandbConfigurationError
 from wandb_airflow_provider.registry import ProjectAlias, RegistryAlias
+from wandb_airflow_provider.waiting.alias import AliasWish, Holder, Observation
 
 TARGET = RegistryAlias("model", "search", "production")
 

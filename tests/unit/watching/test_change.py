@@ -2,9 +2,16 @@ from __future__ import annotations
 
 import pytest
 
-from wandb_airflow_provider.alias_change import AliasChange, Claim, Seen, claim_key, observe_change, seen_key
 from wandb_airflow_provider.artifacts import ArtifactRef
 from wandb_airflow_provider.registry import ProjectAlias, RegistryAlias
+from wandb_airflow_provider.watching.change import (
+    AliasChange,
+    Claim,
+    Seen,
+    claim_key,
+    observe_change,
+    seen_key,
+)
 
 TARGET = RegistryAlias("model", "search", "production")
 

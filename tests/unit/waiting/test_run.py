@@ -6,7 +6,7 @@ import pytest
 
 from wandb_airflow_provider.exceptions import WandbConfigurationError
 from wandb_airflow_provider.identity import RunRef
-from wandb_airflow_provider.run_wish import RunObservation, judge_run, outcomes_of
+from wandb_airflow_provider.waiting.run import RunObservation, judge_run, outcomes_of
 
 REF = RunRef("acme", "search", "abc", url="https://w/abc")
 

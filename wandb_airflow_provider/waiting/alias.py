@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 from wandb_airflow_provider.artifacts import ArtifactRef
 from wandb_airflow_provider.exceptions import WandbConfigurationError, WandbError
 from wandb_airflow_provider.registry import AliasTarget
-from wandb_airflow_provider.waiting import Decision
+from wandb_airflow_provider.waiting.decision import Decision
 
 __all__ = ["AliasWish", "Holder", "Missing", "Observation", "Until", "carries"]
 

@@ -9,7 +9,7 @@ from wandb_airflow_provider.exceptions import WandbConfigurationError, WandbErro
 from wandb_airflow_provider.identity import RunRef
 
 if TYPE_CHECKING:
-    from wandb_airflow_provider.waiting import Decision
+    from wandb_airflow_provider.waiting.decision import Decision
 
 __all__ = ["DEFAULT_OUTCOMES", "FINAL_STATES", "RunObservation", "RunOutcome", "judge_run", "outcomes_of"]
 
@@ -69,7 +69,7 @@ def judge_run(
 
     A state that W&B may come to know later, and that is not one of a run at work, fails rather than hangs.
     """
-    from wandb_airflow_provider.waiting import Decision
+    from wandb_airflow_provider.waiting.decision import Decision
 
     state = observed.state
     if state is None:
@@ -89,6 +89,6 @@ def judge_run(
 
 
 def _wait(sentence: str) -> Decision:
-    from wandb_airflow_provider.waiting import Decision
+    from wandb_airflow_provider.waiting.decision import Decision
 
     return Decision("wait", "not_yet", sentence)

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from wandb_airflow_provider.artifact_wish import ArtifactObservation, ArtifactWish, Version
 from wandb_airflow_provider.artifacts import ArtifactRef
 from wandb_airflow_provider.exceptions import WandbConfigurationError
+from wandb_airflow_provider.waiting.artifact import ArtifactObservation, ArtifactWish, Version
 
 
 def version(number: int, aliases: tuple[str, ...] = (), **more: Any) -> Version:

@@ -14,7 +14,7 @@ from wandb_airflow_provider.exceptions import (
     WandbPermissionError,
     WandbUnavailableError,
 )
-from wandb_airflow_provider.waiting import Decision, next_delay, settle
+from wandb_airflow_provider.waiting.decision import Decision, next_delay, settle
 
 DONE = Decision("done", "alias_found", "It is there.", {"version": "v1"})
 NOT_YET = Decision("wait", "not_yet", "nothing holds it.")

@@ -6,10 +6,10 @@ import re
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
-from wandb_airflow_provider.alias_wish import carries
 from wandb_airflow_provider.artifacts import ArtifactRef, validate_alias
 from wandb_airflow_provider.exceptions import WandbConfigurationError, WandbError
-from wandb_airflow_provider.waiting import Decision
+from wandb_airflow_provider.waiting.alias import carries
+from wandb_airflow_provider.waiting.decision import Decision
 
 __all__ = ["ArtifactObservation", "ArtifactWish", "Version"]
 
