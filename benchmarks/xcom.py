@@ -73,17 +73,36 @@ def measure(rounds: int, *, megabytes: int = 32, folder_megabytes: int = 1000) -
         if done.returncode:
             raise RuntimeError(f"The worker ended with {done.returncode}: {done.stderr[-2000:]}")
         found = json.loads(done.stdout.splitlines()[-1])
-    ratio = median(found["backend"]) / median(found["common_io"])
-    return [
-        milliseconds(f"{megabytes} MB table, push and pull, common-io", found["common_io"]),
-        milliseconds(f"{megabytes} MB table, push and pull, plain boto3 of its bytes", found["boto3"]),
-        milliseconds(f"{megabytes} MB table, push and pull, backend", found["backend"]),
-        Figure("backend / common-io", ratio, "x", bar=_MOST_OF_COMMON_IO),
-        spread("memory of a push / the table", found["push_memory"], "x", bar=_MOST_EXTRA_MEMORY),
-        spread("memory of a pull / the table", found["pull_memory"], "x", bar=_MOST_EXTRA_MEMORY),
-        Figure(f"memory of a folder of {folder_megabytes} MB", found["folder_mb"], "MB", bar=_MOST_FOLDER_MB),
-        milliseconds("a small value, added by the backend", found["small"], bar=_MOST_SMALL_MS),
-    ]
+    figures = [milliseconds("a small value, added by the backend", found["small"], bar=_MOST_SMALL_MS)]
+    for kind, bar in (("orders", _MOST_OF_COMMON_IO), ("floats", None)):
+        what = f"{megabytes} MB of {kind}"
+        seconds = {name: found[f"{kind}_{name}"] for name in ("common_io", "pickled", "backend", "limit")}
+        usual = median(seconds["common_io"])
+        figures += [
+            spread(f"{what}, stored", found[f"{kind}_stored_mb"], "MB"),
+            milliseconds(f"{what}, push and pull, common-io", seconds["common_io"]),
+            milliseconds(f"{what}, push and pull, plain boto3 and pickle", seconds["pickled"]),
+            milliseconds(f"{what}, push and pull, backend", seconds["backend"]),
+            milliseconds(f"{what}, limit: plain boto3 of what it stores", seconds["limit"]),
+            Figure(f"{what}, backend / common-io", median(seconds["backend"]) / usual, "x", bar=bar),
+            Figure(f"{what}, limit / common-io", median(seconds["limit"]) / usual, "x"),
+            spread(
+                f"{what}, memory of a push / the table",
+                found[f"{kind}_push_memory"],
+                "x",
+                bar=_MOST_EXTRA_MEMORY,
+            ),
+            spread(
+                f"{what}, memory of a pull / the table",
+                found[f"{kind}_pull_memory"],
+                "x",
+                bar=_MOST_EXTRA_MEMORY,
+            ),
+        ]
+    figures.append(
+        Figure(f"memory of a folder of {folder_megabytes} MB", found["folder_mb"], "MB", bar=_MOST_FOLDER_MB)
+    )
+    return figures
 
 
 @contextmanager

@@ -97,7 +97,7 @@ class Pull:
         if codec.keeps_folder:
             index.restore_modes(folder)
         value = codec.read(folder, index.meta, self._limits)
-        self._limits = self._limits._replace(max_bytes=self._limits.max_bytes - index.size_bytes)
+        self._limits = self._limits._replace(max_bytes=self._limits.max_bytes - index.unpacked_bytes)
         if codec.name == "json":
             value = self.resolved(value, depth + 1)
         return value, codec.keeps_folder

@@ -18,9 +18,11 @@ from wandb_airflow_provider.exceptions import (
 )
 from wandb_airflow_provider.xcom.settings import Limits
 
-__all__ = ["INDEX_NAME", "MAX_INDEX_BYTES", "FileFacts", "Index"]
+__all__ = ["INDEX_NAME", "MAX_INDEX_BYTES", "UNPACKED_BYTES", "FileFacts", "Index"]
 
 INDEX_NAME = ".wandb-xcom-index.json"
+UNPACKED_BYTES = "unpacked_bytes"
+"""Key of a codec's metadata that says what its files unpack to, for a codec that compresses them."""
 FORMAT = 1
 MAX_INDEX_BYTES = 64 << 20
 _MAX_PATH = 1000
@@ -51,6 +53,11 @@ class Index(NamedTuple):
     def size_bytes(self) -> int:
         """All files together."""
         return sum(facts.size for facts in self.files.values())
+
+    @property
+    def unpacked_bytes(self) -> int:
+        """All files together as they are read: what limits are for."""
+        return max(self.size_bytes, int(self.meta.get(UNPACKED_BYTES, 0)))
 
     def to_bytes(self) -> bytes:
         """Return the index as it is stored: the same bytes for the same value."""
@@ -100,7 +107,7 @@ class Index(NamedTuple):
                 raise ValueError(f"format {raw['format']!r}")
             index = cls(
                 str(raw["codec"]),
-                dict(raw["meta"]),
+                _checked_meta(dict(raw["meta"])),
                 {path: _checked_facts(*facts) for path, facts in raw["files"].items()},
                 {path: _checked_mode(mode) for path, mode in raw["folders"].items()},
             )
@@ -135,9 +142,9 @@ def check_limits(index: Index, limits: Limits, what: str) -> None:
 
     :raises WandbXComRefusedError: more bytes or files than are accepted.
     """
-    if index.size_bytes > limits.max_bytes:
+    if index.unpacked_bytes > limits.max_bytes:
         raise WandbXComRefusedError(
-            f"{what} has {index.size_bytes} bytes; at most {limits.max_bytes} are accepted ('max_value_bytes' of "
+            f"{what} has {index.unpacked_bytes} bytes; at most {limits.max_bytes} are accepted ('max_value_bytes' of "
             "[wandb_xcom])."
         )
     if len(index.files) + len(index.folders) > limits.max_files:
@@ -204,6 +211,13 @@ def _mode(path: Path, is_kind: Any) -> int:
             f"{str(path)!r} is neither a plain file nor a folder and cannot be passed."
         )
     return stat.S_IMODE(status.st_mode) & 0o777
+
+
+def _checked_meta(meta: dict[str, Any]) -> dict[str, Any]:
+    unpacked = meta.get(UNPACKED_BYTES, 0)
+    if not isinstance(unpacked, int) or isinstance(unpacked, bool) or unpacked < 0:
+        raise ValueError(f"{UNPACKED_BYTES} {unpacked!r}")
+    return meta
 
 
 def _checked_facts(size: Any, sha256: Any, mode: Any) -> FileFacts:

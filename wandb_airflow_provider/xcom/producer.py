@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import logging
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -120,7 +121,7 @@ class Push:
                 return _inline(index, staged.root)
 
     def _keep(self, producer: Producer, staged: Staged, index: Index, kind: str) -> StoredReference:
-        from wandb_airflow_provider.xcom.stores.artifact import log_value
+        from wandb_airflow_provider.xcom.stores.artifact import add_files, log_value, new_value
 
         content = index.to_bytes()
         ref = StoredReference(
@@ -132,14 +133,6 @@ class Push:
             kind,
             alias=producer.alias,
         )
-        url = settings.storage()
-        store = None
-        if url is not None:
-            from wandb_airflow_provider.xcom.stores.objects import ObjectStore
-
-            store = ObjectStore(url)
-            ref = ref._replace(store=store.address)
-            store.put(ref.location, staged, index, content)
         facts = {
             "dag_id": producer.dag_id,
             "task_id": producer.task_id,
@@ -154,10 +147,24 @@ class Push:
             "size_bytes": index.size_bytes,
             "digest": ref.digest,
         }
+        metadata = self._hook.privacy.mapping("metadata", about)
+        url = settings.storage()
+        store = None
+        if url is None:
+            artifact = new_value(producer, metadata, {})
+            add_files(artifact, staged, content, self._stack.enter_context(passing_folder()))
+        else:
+            from wandb_airflow_provider.xcom.stores.objects import ObjectStore
+
+            store = ObjectStore(url)
+            ref = ref._replace(store=store.address)
+            # Making the references costs about as long as storing 10 MB: wandb sets up a client of the store.
+            with ThreadPoolExecutor(1) as beside:
+                making = beside.submit(new_value, producer, metadata, store.uris(ref.location, index))
+                store.put(ref.location, staged, index, content)
+            artifact = making.result()
         try:
-            run = self._open_run()
-            clean = self._hook.privacy.mapping("metadata", about)
-            logged = log_value(run, producer, staged, index, clean, store, ref.location)
+            logged = log_value(self._open_run(), artifact, producer)
         except WandbUnavailableError as error:
             if store is None or settings.on_unavailable() != "object":
                 raise

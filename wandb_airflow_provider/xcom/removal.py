@@ -100,7 +100,7 @@ def _purge_one(hook: WandbHook, ref: StoredReference, producer: Producer) -> Non
                     )
                     return
                 left = [alias for alias in artifact.aliases if alias not in (producer.alias, _LATEST)]
-                if left:
+                if left or artifact.linked_artifacts:
                     if producer.alias in artifact.aliases:
                         artifact.aliases.remove(producer.alias)
                         artifact.save()
@@ -135,7 +135,7 @@ def find_orphans(hook: WandbHook, read_xcom: ReadXCom, *, min_age: timedelta) ->
             if now - created < min_age:
                 continue
             why = _why_orphan(artifact, read_xcom)
-            if why is not None:
+            if why is not None and not artifact.linked_artifacts:
                 stored = any(entry.ref is not None for entry in artifact.manifest.entries.values())
                 path = f"{artifact.entity}/{artifact.project}/{name}:{artifact.version}"
                 size = int(artifact.metadata.get("size_bytes") or artifact.size)
@@ -169,7 +169,12 @@ def _versions(hook: WandbHook) -> Iterator[wandb.Artifact]:
     if not any(kind.name == ARTIFACT_TYPE for kind in api.artifact_types(project=path)):
         return
     for collection in api.artifact_type(ARTIFACT_TYPE, project=path).collections():
-        yield from api.artifacts(ARTIFACT_TYPE, f"{path}/{collection.name}")
+        # A linked version is listed in the collection that it was linked into, too.
+        yield from (
+            artifact
+            for artifact in api.artifacts(ARTIFACT_TYPE, f"{path}/{collection.name}")
+            if not artifact.is_link
+        )
 
 
 def _why_orphan(artifact: wandb.Artifact, read_xcom: ReadXCom) -> str | None:

@@ -27,9 +27,9 @@ def is_large(value: Any, threshold: int) -> bool:
         return len(value) > threshold or (isinstance(value, str) and _bytes(value) > threshold)
     if value is None or isinstance(value, bool | int | float):
         return False
-    from airflow.sdk.serde import serialize
+    from wandb_airflow_provider.capabilities import serde
 
-    return len(json.dumps(serialize(value))) > threshold
+    return len(json.dumps(serde().serialize(value))) > threshold
 
 
 def _left(value: Any, left: int, marker: str, depth: int) -> int:

@@ -27,6 +27,22 @@ class StoredValue(NamedTuple):
 
     ref: StoredReference
 
+    @property
+    def artifact_path(self) -> str:
+        """
+        ``entity/project/name:version``, for what takes an artifact.
+
+        :raises WandbConfigurationError: it was stored while W&B was away, and has none.
+        """
+        if self.ref.artifact is None:
+            from wandb_airflow_provider.exceptions import WandbConfigurationError
+
+            raise WandbConfigurationError(
+                f"The stored XCom {self.ref} has no artifact: it was stored while W&B was away. Clear the task that "
+                "pushed it."
+            )
+        return self.ref.artifact
+
     def load(self) -> Any:
         """
         Download the value; an open run of the task records its use.

@@ -193,6 +193,15 @@ def test_an_array_that_claims_more_than_it_has_is_refused(tmp_path: Path) -> Non
         codec_named("numpy").read(tmp_path, {}, LIMITS)
 
 
+def test_an_empty_sparse_array_of_many_rows_is_refused(tmp_path: Path) -> None:
+    for name in ("data", "axis0", "axis1"):
+        np.save(tmp_path / f"{name}.npy", np.array([], dtype="int64"))
+    for rows in (LIMITS.max_bytes, 1000):
+        meta = {"type": "lil_array", "shape": [rows, 3], "unpacked_bytes": 1000}
+        with pytest.raises(WandbXComRefusedError, match="rows, more than its index says"):
+            codec_named("sparse").read(tmp_path, meta, LIMITS)
+
+
 def test_an_index_out_of_bounds_is_refused(tmp_path: Path) -> None:
     for name, values in (("data", [1.0]), ("indices", [1 << 30]), ("indptr", [0, 1])):
         np.save(tmp_path / f"{name}.npy", np.array(values))
@@ -200,9 +209,10 @@ def test_an_index_out_of_bounds_is_refused(tmp_path: Path) -> None:
         codec_named("sparse").read(tmp_path, {"type": "csr_array", "shape": [1, 3]}, LIMITS)
 
 
-def test_a_zip_bomb_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("unpacked", [LIMITS.max_bytes + 1, LIMITS.max_bytes // 2])
+def test_a_zip_bomb_is_refused(tmp_path: Path, unpacked: int) -> None:
     with zipfile.ZipFile(tmp_path / "model.skops", "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("schema.json", b" " * (LIMITS.max_bytes + 1))
+        archive.writestr("schema.json", b" " * unpacked)
     assert (tmp_path / "model.skops").stat().st_size < 10_000
     with pytest.raises(WandbXComRefusedError, match="unpack to"):
         codec_named("skops").read(tmp_path, {}, LIMITS)
@@ -227,6 +237,52 @@ def test_a_table_that_is_compressed_is_refused(tmp_path: Path) -> None:
     for codec in ("pandas", "polars", "arrow"):
         with pytest.raises(WandbXComRefusedError, match="it is compressed"):
             codec_named(codec).read(tmp_path, {}, LIMITS)
+
+
+def packed(content: bytes, path: Path) -> None:
+    with pa.OSFile(str(path), "wb") as file, pa.CompressedOutputStream(file, "zstd") as target:
+        target.write(content)
+
+
+@pytest.mark.parametrize("codec", ["pandas", "polars", "arrow"])
+def test_a_file_that_unpacks_to_more_than_its_index_says_is_refused(tmp_path: Path, codec: str) -> None:
+    packed(bytes(64 << 20), tmp_path / "table.arrows.zst")
+    assert (tmp_path / "table.arrows.zst").stat().st_size < 10_000
+    for meta in ({"unpacked_bytes": 5000}, {}):
+        with pytest.raises(WandbXComRefusedError, match="it unpacks to more than the"):
+            codec_named(codec).read(tmp_path, meta, LIMITS)
+        assert (tmp_path / "table.arrows").stat().st_size <= 5000
+
+
+@pytest.mark.parametrize("content", [b"no zstd at all", b"\x28\xb5\x2f\xfd" + bytes(20)])
+def test_a_file_that_cannot_be_unpacked_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "table.arrows.zst").write_bytes(content)
+    with pytest.raises(WandbXComRefusedError, match="cannot be unpacked"):
+        codec_named("arrow").read(tmp_path, {"unpacked_bytes": 5000}, LIMITS)
+
+
+@pytest.mark.parametrize("unpacked", [1 << 60, -1, True, "9", None, [1]])
+def test_an_index_that_says_too_much_of_what_it_unpacks_to_is_refused(forge: Forge, unpacked: Any) -> None:
+    raw = forge({"codec": "arrow", "meta": {"unpacked_bytes": unpacked}}, {"table.arrows.zst": b""})
+    with pytest.raises(WandbXComRefusedError, match=r"are accepted|cannot be understood"):
+        pull(raw)
+
+
+def test_what_values_unpack_to_counts_together(
+    forge: Forge, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("AIRFLOW__WANDB_XCOM__MAX_VALUE_BYTES", "3000")
+    table = pa.table({"a": pa.array([0] * 200)})
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    content = sink.getvalue().to_pybytes()
+    packed(content, tmp_path / "packed")
+    body = (tmp_path / "packed").read_bytes()
+    raw = forge({"codec": "arrow", "meta": {"unpacked_bytes": len(content)}}, {"table.arrows.zst": body})
+    assert pull(raw).num_rows == 200
+    with pytest.raises(WandbXComRefusedError, match="are accepted"):
+        pull([raw, raw])
 
 
 @pytest.mark.parametrize("codec", ["pandas", "polars", "arrow"])

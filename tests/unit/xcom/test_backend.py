@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import os
 from collections import namedtuple
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pandas as pd
 import pytest
 from airflow.sdk import DAG
+from airflow.sdk.bases.xcom import BaseXCom
 
-from wandb_airflow_provider import WandbPythonOperator, by_reference
+from wandb_airflow_provider import WandbDownloadArtifactOperator, WandbPythonOperator, by_reference
 from wandb_airflow_provider.exceptions import (
     WandbConfigurationError,
     WandbUnavailableError,
     WandbXComIntegrityError,
 )
 from wandb_airflow_provider.xcom.backend import WandbXComBackend
+from wandb_airflow_provider.xcom.index import INDEX_NAME
 from wandb_airflow_provider.xcom.reference import MARKER, StoredReference
+from wandb_airflow_provider.xcom.removal import find_orphans
+from wandb_airflow_provider.xcom.stores import objects
 
 Raw = namedtuple("Raw", "value")
 Backend = type[WandbXComBackend]
@@ -71,8 +77,6 @@ def load_ref(value: Any) -> int:
 def test_a_small_value_stays_what_airflow_makes_of_it_and_asks_w_and_b_nothing(
     backend: Backend, server: Any, value: Any
 ) -> None:
-    from airflow.sdk.bases.xcom import BaseXCom
-
     before = len(server.requests())
     raw = push(backend, value)
     assert raw == BaseXCom.serialize_value(value)
@@ -256,3 +260,97 @@ def test_what_a_cleared_task_stored_is_deleted_only_with_that_policy_and_when_no
     backend.delete(run_id="run2", **where)
     with pytest.raises(WandbArtifactNotFoundError):
         hook.get_artifact(raw["artifact"])
+
+
+@pytest.mark.parametrize("linked", [True, False])
+def test_a_version_that_was_linked_is_neither_an_orphan_nor_purged(
+    backend: Backend, option: Any, hook: Any, supervisor: Any, linked: bool
+) -> None:
+    option(purge="delete")
+    raw = push(backend, FRAME)
+    supervisor.xcoms[("task", "return_value", -1)] = raw
+    api = hook.get_conn()
+    if linked:
+        api.artifact(raw["artifact"]).link(f"local/{hook.project}/chosen")
+    found = list(find_orphans(hook, lambda producer: None, min_age=timedelta(0)))
+    assert [orphan.artifact for orphan in found] == ([] if linked else [raw["artifact"]])
+    backend.delete(key="return_value", task_id="task", dag_id="dag", run_id="run1")
+    assert api.artifact_exists(raw["artifact"]) is linked
+
+
+def test_an_artifact_with_an_end_is_removed_by_w_and_b(backend: Backend, option: Any, hook: Any) -> None:
+    option(purge="ttl", ttl_days=3)
+    raw = push(backend, FRAME)
+    assert hook.get_conn().artifact(raw["artifact"]).ttl == timedelta(days=3)
+    option(purge="keep")
+    other = push(backend, FRAME, key="other")
+    assert hook.get_conn().artifact(other["artifact"]).ttl is None
+
+
+class Shouting(BaseXCom):
+    """An inner backend that keeps its values in capitals, and says what it removes."""
+
+    purged: ClassVar[list[Any]] = []
+
+    @staticmethod
+    def serialize_value(value: Any, **where: Any) -> str:
+        return BaseXCom.serialize_value({"inner": value, "for": [where["task_id"], where["key"]]})
+
+    @staticmethod
+    def deserialize_value(result: Any) -> Any:
+        return BaseXCom.deserialize_value(result)["inner"]
+
+    @classmethod
+    def purge(cls, xcom: Any, *args: Any) -> None:
+        cls.purged.append(xcom.value)
+
+
+def test_an_inner_backend_keeps_what_becomes_no_artifact_and_the_references(
+    backend: Backend, option: Any, supervisor: Any
+) -> None:
+    option(inner_backend=f"{__name__}.Shouting")
+    raw = push(backend, "small")
+    assert raw == {"inner": "small", "for": ["task", "return_value"]}
+    assert pull(backend, raw) == "small"
+    frame = push(backend, FRAME)
+    assert frame["inner"][MARKER] == 1
+    pd.testing.assert_frame_equal(pull(backend, frame), FRAME)
+    supervisor.xcoms[("task", "return_value", -1)] = raw
+    Shouting.purged.clear()
+    backend.delete(key="return_value", task_id="task", dag_id="dag", run_id="run1")
+    assert Shouting.purged == [raw]
+
+
+def test_what_is_no_backend_is_refused_as_the_inner_one(backend: Backend, option: Any) -> None:
+    for name in ("json.JSONDecoder", "no_such_module.Backend", "wandb_airflow_provider.WandbXComBackend"):
+        option(inner_backend=name)
+        with pytest.raises(WandbConfigurationError, match="inner_backend"):
+            push(backend, 1)
+
+
+def test_an_operator_that_takes_an_artifact_takes_an_output_by_reference(
+    backend: Backend, run_task: Any, tmp_path: Path
+) -> None:
+    (producer,) = tasks(make)
+    download = WandbDownloadArtifactOperator(
+        task_id="download", artifact=by_reference(producer.output), folder=str(tmp_path), dag=producer.dag
+    )
+    raw = run_task(producer).xcom()
+    done = run_task(download)
+    assert done.state == "success", done.error
+    assert done.xcom()["path"] == raw["artifact"]
+    assert INDEX_NAME in {path.name for path in tmp_path.iterdir()}
+
+
+def test_a_large_file_goes_to_the_store_in_parts_that_leave_memory(
+    backend: Backend, option: Any, bucket: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(objects, "_WHOLE_BYTES", 10 << 20)
+    monkeypatch.setattr(objects, "_PART_BYTES", 5 << 20)
+    option(storage=f"s3://{bucket.name}/xcom")
+    content = os.urandom(11 << 20)
+    (tmp_path / "large.bin").write_bytes(content)
+    raw = push(backend, tmp_path / "large.bin")
+    stored = next(item for item in bucket.objects.all() if item.key.endswith("large.bin"))
+    assert stored.e_tag.strip('"').endswith("-3")
+    assert pull(backend, raw).read_bytes() == content

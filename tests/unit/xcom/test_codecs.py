@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import sys
 from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +24,13 @@ from hypothesis import HealthCheck, given, settings
 from pandas.testing import assert_frame_equal, assert_series_equal
 from polars.testing import assert_frame_equal as assert_polars_equal
 from polars.testing.parametric import dataframes
+from pydantic import BaseModel
 
+from wandb_airflow_provider.capabilities import serde
 from wandb_airflow_provider.exceptions import WandbConfigurationError
+from wandb_airflow_provider.xcom.codecs import registry
 from wandb_airflow_provider.xcom.codecs.base import Codec
-from wandb_airflow_provider.xcom.codecs.registry import codec_for, codec_named, json_codec
+from wandb_airflow_provider.xcom.codecs.registry import ENTRY_POINT_GROUP, codec_for, codec_named, json_codec
 from wandb_airflow_provider.xcom.index import Index, digest_of
 from wandb_airflow_provider.xcom.settings import Limits
 from wandb_airflow_provider.xcom.workspace import lasting_folder, passing_folder
@@ -402,3 +408,128 @@ def test_a_class_is_pickled_only_where_it_is_named(monkeypatch: pytest.MonkeyPat
     assert (type(back), back.value) == (Allowed, [1, "a"])
     with pytest.raises(WandbConfigurationError, match="which is not in 'pickle_classes'"):
         stored(Allowed(OrderedDict()))
+
+
+@dataclass
+class Split:
+    """What a task may return: fields of plain types."""
+
+    name: str
+    rows: list[int]
+    share: float
+    notes: dict[str, str]
+
+
+class Model(BaseModel):
+    """The same as a pydantic model, one in another."""
+
+    title: str
+    steps: list[int]
+    best: float | None
+    parts: dict[str, bool]
+
+
+finite = st.floats(allow_nan=False, allow_infinity=False)
+records = st.builds(Split, text, st.lists(st.integers()), finite, st.dictionaries(text, text)) | st.builds(
+    Model,
+    title=text,
+    steps=st.lists(st.integers()),
+    best=st.none() | finite,
+    parts=st.dictionaries(text, st.booleans()),
+)
+
+
+@some
+@given(st.lists(records, min_size=1, max_size=3))
+def test_dataclasses_and_pydantic_models_come_back(values: list[Any]) -> None:
+    # Which classes may come back is Airflow's to allow; it reads the option once, in whichever test asks first.
+    allowed = re.compile(rf"{re.escape(__name__)}\..*")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(serde(), "_get_regexp_patterns", lambda: [allowed])
+        serde()._match_regexp.cache_clear()
+        back, _ = stored(values, codec_named("json"))
+    serde()._match_regexp.cache_clear()
+    assert [type(item) for item in back] == [type(item) for item in values]
+    assert back == values
+
+
+class Pair:
+    """A class that only a codec of the deployment's own knows."""
+
+    def __init__(self, left: int, right: int) -> None:
+        self.left, self.right = left, right
+
+
+class PairCodec(Codec):
+    """What a deployment may register."""
+
+    name = "acme-pair"
+
+    def accepts(self, value: Any) -> bool:
+        return type(value) is Pair
+
+    def write(self, value: Any, folder: Path) -> Mapping[str, Any]:
+        (folder / "pair.txt").write_text(f"{value.left} {value.right}")
+        return {"sum": value.left + value.right}
+
+    def read(self, folder: Path, meta: Mapping[str, Any], limits: Limits) -> Any:
+        back = Pair(*map(int, (folder / "pair.txt").read_text().split()))
+        assert back.left + back.right == meta["sum"]
+        return back
+
+
+class TakenCodec(PairCodec):
+    """One that would hide a codec of the package."""
+
+    name = "pandas"
+
+
+@pytest.fixture
+def entry_point(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[[str], None]]:
+    """``entry_point("PairCodec")`` installs a distribution that registers a class of this module."""
+
+    def install(name: str) -> None:
+        info = tmp_path / "acme_codecs-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: acme-codecs\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(f"[{ENTRY_POINT_GROUP}]\npair = {__name__}:{name}\n")
+        monkeypatch.syspath_prepend(tmp_path)
+        registry._codecs.cache_clear()
+
+    yield install
+    monkeypatch.undo()
+    registry._codecs.cache_clear()
+
+
+def test_a_codec_of_an_entry_point_writes_and_reads(entry_point: Callable[[str], None]) -> None:
+    assert codec_for(Pair(1, 2)) is None
+    entry_point("PairCodec")
+    assert codec_for(Pair(1, 2)).name == "acme-pair"
+    back, _ = stored(Pair(1, 2))
+    assert (back.left, back.right) == (1, 2)
+
+
+def test_a_codec_of_an_entry_point_may_not_take_the_name_of_another(
+    entry_point: Callable[[str], None],
+) -> None:
+    entry_point("TakenCodec")
+    with pytest.raises(WandbConfigurationError, match="with a name other than"):
+        codec_for(Pair(1, 2))
+
+
+def test_a_table_is_stored_compressed_and_the_index_says_what_it_unpacks_to(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"a": np.arange(100_000) // 100, "b": ["word"] * 100_000})
+    meta = codec_named("pandas").write(frame, tmp_path)
+    packed = sum(path.stat().st_size for path in tmp_path.iterdir())
+    assert meta["unpacked_bytes"] > 1_000_000 > packed
+    assert_frame_equal(codec_named("pandas").read(tmp_path, meta, LIMITS), frame)
+
+
+def test_a_frame_of_more_columns_than_are_read_at_a_time_comes_back_whole() -> None:
+    frame = pd.DataFrame(np.arange(200.0).reshape(2, 100), index=pd.Index(["x", "y"], name="row"))
+    frame[[7, 40]] = frame[[7, 40]].astype("int32")
+    frame[55] = pd.Categorical(["b", "a"])
+    back, _ = stored(frame)
+    assert_frame_equal(back, frame)
+    back.iloc[0, 0] = 5.0
+    assert back.iloc[0, 0] == 5.0

@@ -45,9 +45,9 @@ class NumpyCodec(Codec):
                 f"A NumPy array of the dtype {value.dtype} holds Python objects and is not passed. Convert it, or set "
                 "'allow_object_arrays' of [wandb_xcom] for an array of plain objects."
             )
-        from airflow.sdk.serde import serialize
+        from wandb_airflow_provider.capabilities import serde
 
-        items = [serialize(item) for item in value.ravel().tolist()]
+        items = [serde().serialize(item) for item in value.ravel().tolist()]
         (folder / _OBJECTS).write_text(json.dumps(items), "utf-8")
         return {"shape": list(value.shape)}
 
@@ -60,9 +60,10 @@ class NumpyCodec(Codec):
                 "Refused a stored array of Python objects: 'allow_object_arrays' of [wandb_xcom] is not set here."
             )
         import numpy as np
-        from airflow.sdk.serde import deserialize
 
-        items = [deserialize(item) for item in json.loads((folder / _OBJECTS).read_text("utf-8"))]
+        from wandb_airflow_provider.capabilities import serde
+
+        items = [serde().deserialize(item) for item in json.loads((folder / _OBJECTS).read_text("utf-8"))]
         array = np.empty(len(items), dtype=object)
         for number, item in enumerate(items):
             array[number] = item

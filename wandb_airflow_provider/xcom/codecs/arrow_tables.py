@@ -9,6 +9,7 @@ from typing import Any
 from wandb_airflow_provider.exceptions import WandbXComRefusedError
 from wandb_airflow_provider.xcom.codecs.base import Codec, is_exactly
 from wandb_airflow_provider.xcom.codecs.ipc import read_table, unstorable, write_table
+from wandb_airflow_provider.xcom.codecs.packing import pack, unpack
 from wandb_airflow_provider.xcom.settings import Limits
 
 __all__ = ["ArrowCodec"]
@@ -34,12 +35,13 @@ class ArrowCodec(Codec):
             write_table(pa.Table.from_batches([value]) if batch else value, folder / _FILE)
         except pa.ArrowException as error:
             raise unstorable(f"A {type(value).__name__}", error) from error
-        return {"batch": batch}
+        return {"batch": batch, **pack(folder)}
 
     def read(self, folder: Path, meta: Mapping[str, Any], limits: Limits) -> Any:
         """Return the table."""
         import pyarrow as pa
 
+        unpack(folder, meta)
         table = read_table(folder / _FILE, limits)
         if not meta.get("batch"):
             return table

@@ -1,14 +1,15 @@
 """
-Arrow's IPC streams, written without compression, and read only when they are so.
+Arrow's IPC streams. Their buffers are not compressed, the files are; so what is unpacked is read from its file.
 
-A few bytes of a compressed stream, or of one whose columns have no buffers, can unpack to more than the memory of a
+A few bytes of a stream with compressed buffers, or whose columns have no buffers, can become more than the memory of a
 worker. What a stream declares is therefore summed up from its headers, before Arrow reads any of it.
 """
 
 from __future__ import annotations
 
+import mmap
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,7 +19,7 @@ from wandb_airflow_provider.xcom.settings import Limits
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["checked_stream", "read_table", "unstorable", "write_table"]
+__all__ = ["checked_stream", "read_table", "read_table_in_parts", "unstorable", "write_table"]
 
 _BATCH_ROWS = 1 << 20
 # Of Arrow's format: the fields of a message, and of the headers of its kinds.
@@ -52,6 +53,30 @@ def read_table(path: Path, limits: Limits) -> pa.Table:
     checked_stream(path, limits)
     with refusing_broken(path):
         return pa.ipc.open_stream(pa.memory_map(str(path))).read_all()
+
+
+def read_table_in_parts(path: Path, limits: Limits) -> tuple[pa.Table, Callable[[], None]]:
+    """
+    Return the table of a stream, and what takes the parts of it that were used out of memory again.
+
+    Those stay usable: what is used once more is read from the file once more.
+
+    :raises WandbXComRefusedError: it is no such stream, or would unpack to more than ``limits`` allow.
+    """
+    import pyarrow as pa
+
+    checked_stream(path, limits)
+    with refusing_broken(path), path.open("rb") as file:
+        if not path.stat().st_size:
+            raise OSError("it is empty")
+        mapped = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+
+    def release() -> None:
+        if hasattr(mmap, "MADV_DONTNEED"):
+            mapped.madvise(mmap.MADV_DONTNEED)
+
+    with refusing_broken(path):
+        return pa.ipc.open_stream(pa.py_buffer(mapped)).read_all(), release
 
 
 def checked_stream(path: Path, limits: Limits) -> Path:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from wandb_airflow_provider.exceptions import WandbXComRefusedError
 from wandb_airflow_provider.xcom.codecs.base import Codec, is_exactly
-from wandb_airflow_provider.xcom.codecs.ipc import read_table, unstorable, write_table
+from wandb_airflow_provider.xcom.codecs.ipc import read_table, read_table_in_parts, unstorable, write_table
+from wandb_airflow_provider.xcom.codecs.packing import pack, unpack
 from wandb_airflow_provider.xcom.settings import Limits
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ __all__ = ["PandasCodec"]
 
 _DATA, _OTHERS, _LABELS = "table.arrows", "others.arrows", "labels.arrows"
 _NAN = "~nan"
+_PARTS = 16
 
 
 class PandasCodec(Codec):
@@ -66,18 +68,12 @@ class PandasCodec(Codec):
                 write_table(pa.table(columns), folder / _OTHERS)
         except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
             raise unstorable(what, error) from error
-        return meta
+        return {**meta, **pack(folder)}
 
     def read(self, folder: Path, meta: Mapping[str, Any], limits: Limits) -> Any:
         """Return the frame, whose memory is its own."""
-        import pandas as pd
-        from pandas.api.types import is_extension_array_dtype
-
-        frame: pd.DataFrame = _plain(read_table(folder / _DATA, limits)).to_pandas()
-        for name, dtype in frame.dtypes.items():
-            if is_extension_array_dtype(dtype) and not isinstance(dtype, pd.StringDtype):
-                # Arrow gives some of these its own memory, which may only be read.
-                frame[name] = frame[name].copy()
+        unpack(folder, meta)
+        frame = _frame(folder / _DATA, limits)
         if (folder / _OTHERS).exists():
             others = read_table(folder / _OTHERS, limits)
             frame = _with_others(frame, others, meta["arrow"])
@@ -94,6 +90,30 @@ class PandasCodec(Codec):
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise WandbXComRefusedError(f"Refused a stored pandas value: {error!r}.") from error
         return value
+
+
+def _frame(path: Path, limits: Limits) -> pd.DataFrame:
+    """Return a frame, made a few columns at a time, so that the table is never in memory beside all of it."""
+    import pandas as pd
+    from pandas.api.types import is_extension_array_dtype
+
+    table, release = read_table_in_parts(path, limits)
+    described = (_plain(table).schema.pandas_metadata or {}).get("index_columns", [])
+    levels = {name for name in described if isinstance(name, str)}
+    index = table.select([name for name in table.column_names if name in levels]).to_pandas().index
+    columns = [name for name in table.column_names if name not in levels]
+    step = -(-len(columns) // _PARTS) or 1
+    parts = []
+    for start in range(0, max(len(columns), 1), step):
+        part = table.select(columns[start : start + step]).to_pandas(ignore_metadata=False)
+        for name, dtype in part.dtypes.items():
+            if is_extension_array_dtype(dtype) and not isinstance(dtype, pd.StringDtype):
+                # Arrow gives some of these its own memory, which may only be read.
+                part[name] = part[name].copy()
+        part.index = index
+        parts.append(part)
+        release()
+    return pd.concat(parts, axis=1) if len(parts) > 1 else parts[0]
 
 
 def _plain(table: pa.Table) -> pa.Table:

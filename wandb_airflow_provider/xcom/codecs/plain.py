@@ -64,19 +64,19 @@ class JsonCodec(Codec):
 
     def write(self, value: Any, folder: Path) -> Mapping[str, Any]:
         """Write the value as Airflow serializes it."""
-        from airflow.sdk.serde import serialize
+        from wandb_airflow_provider.capabilities import serde
 
         with (folder / "value.json").open("w", encoding="utf-8") as file:
-            json.dump(serialize(value), file, separators=(",", ":"))
+            json.dump(serde().serialize(value), file, separators=(",", ":"))
         return {}
 
     def read(self, folder: Path, meta: Mapping[str, Any], limits: Limits) -> Any:
         """Return the value as Airflow deserializes it."""
-        from airflow.sdk.serde import deserialize
+        from wandb_airflow_provider.capabilities import serde
 
         try:
             with (folder / "value.json").open(encoding="utf-8") as file:
                 content = json.load(file)
-            return deserialize(content)
+            return serde().deserialize(content)
         except RecursionError as error:
             raise WandbXComRefusedError("A stored XCom is nested too deeply to be read.") from error

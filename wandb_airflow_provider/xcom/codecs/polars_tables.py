@@ -9,6 +9,7 @@ from typing import Any
 from wandb_airflow_provider.exceptions import WandbXComRefusedError
 from wandb_airflow_provider.xcom.codecs.base import Codec, is_exactly
 from wandb_airflow_provider.xcom.codecs.ipc import checked_stream, unstorable
+from wandb_airflow_provider.xcom.codecs.packing import pack, unpack
 from wandb_airflow_provider.xcom.settings import Limits
 
 __all__ = ["PolarsCodec"]
@@ -36,12 +37,13 @@ class PolarsCodec(Codec):
         frame.write_ipc_stream(
             folder / _FILE, compression="uncompressed", compat_level=pl.CompatLevel.newest()
         )
-        return {"series": series, "rows": frame.height}
+        return {"series": series, "rows": frame.height, **pack(folder)}
 
     def read(self, folder: Path, meta: Mapping[str, Any], limits: Limits) -> Any:
         """Return the frame."""
         import polars as pl
 
+        unpack(folder, meta)
         path = checked_stream(folder / _FILE, limits)
         try:
             frame = pl.read_ipc_stream(path)

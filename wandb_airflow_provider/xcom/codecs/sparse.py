@@ -9,6 +9,7 @@ from typing import Any
 from wandb_airflow_provider.exceptions import WandbConfigurationError, WandbXComRefusedError
 from wandb_airflow_provider.xcom.codecs.arrays import read_array, write_array
 from wandb_airflow_provider.xcom.codecs.base import Codec, is_exactly
+from wandb_airflow_provider.xcom.index import UNPACKED_BYTES
 from wandb_airflow_provider.xcom.settings import Limits
 
 __all__ = ["SparseCodec"]
@@ -16,6 +17,8 @@ __all__ = ["SparseCodec"]
 _FORMATS = ("csr", "csc", "bsr", "coo", "dia", "lil", "dok")
 _TYPES = tuple(f"{name}_{kind}" for name in _FORMATS for kind in ("array", "matrix"))
 # What each consists of; lists and dictionaries are passed by their coordinates.
+# A row of the "list of lists" format is two lists and two pointers, however empty it is.
+_LIST_ROW_BYTES = 128
 _PARTS = {
     "csr": ("data", "indices", "indptr"),
     "csc": ("data", "indices", "indptr"),
@@ -37,7 +40,12 @@ class SparseCodec(Codec):
         """Write the parts."""
         if value.dtype.hasobject:
             raise WandbConfigurationError("A sparse array of Python objects is not passed; convert it.")
-        meta = {"type": type(value).__name__, "shape": [int(length) for length in value.shape]}
+        meta: dict[str, Any] = {
+            "type": type(value).__name__,
+            "shape": [int(length) for length in value.shape],
+        }
+        if value.format == "lil":
+            meta[UNPACKED_BYTES] = _LIST_ROW_BYTES * meta["shape"][0]
         parts = _PARTS.get(value.format)
         if parts is None:
             source = value.tocoo()
@@ -67,8 +75,8 @@ class SparseCodec(Codec):
                     value.check_format(full_check=True)
                 return value
             axes = tuple(read_array(folder / f"axis{number}.npy") for number in range(len(shape)))
-            if family == "lil" and shape and shape[0] > limits.max_bytes:
-                raise ValueError(f"{shape[0]} rows")
+            if family == "lil" and _LIST_ROW_BYTES * shape[0] > meta.get(UNPACKED_BYTES, 0):
+                raise ValueError(f"{shape[0]} rows, more than its index says")
             flavour = "coo_array" if str(kind).endswith("_array") else "coo_matrix"
             coordinates = getattr(scipy.sparse, flavour)((read_array(folder / "data.npy"), axes), shape=shape)
             return coordinates if family == "coo" else getattr(scipy.sparse, kind)(coordinates)

@@ -63,10 +63,14 @@ class SafetensorsCodec(Codec):
                 from safetensors.torch import save_file
             except ImportError as error:
                 raise _not_installed(error) from error
-            save_file(
-                {name: tensor.detach().cpu().clone().contiguous() for name, tensor in value.items()},
-                folder / _FILE,
-            )
+            try:
+                save_file(_plain(value), folder / _FILE)
+            except (KeyError, RuntimeError, ValueError, TypeError) as error:
+                kinds = sorted({f"{tensor.dtype}, {tensor.layout}" for tensor in value.values()})
+                raise WandbConfigurationError(
+                    f"These tensors cannot be passed: safetensors has no form for one of {kinds} ({error!r}). Convert "
+                    "it, or save them to a file and return its path."
+                ) from error
         return {"of": flavour, "names": list(value), "ordered": isinstance(value, OrderedDict)}
 
     def read(self, folder: Path, meta: Mapping[str, Any], limits: Limits) -> Any:
@@ -100,6 +104,18 @@ def _flavour(value: Any) -> str | None:
     if all(is_exactly(item, "numpy", "ndarray") and item.dtype.name in _DTYPES for item in value.values()):
         return "numpy"
     return None
+
+
+def _plain(tensors: Mapping[str, Any]) -> dict[str, Any]:
+    """Return tensors as the library takes them: on the CPU, contiguous, and none sharing memory with another."""
+    plain: dict[str, Any] = {}
+    seen: set[int] = set()
+    for name, tensor in tensors.items():
+        found = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
+        memory = found.untyped_storage().data_ptr()
+        plain[name] = found.clone() if memory in seen else found
+        seen.add(memory)
+    return plain
 
 
 def _write_arrays(arrays: Mapping[str, np.ndarray[Any, Any]], path: Path) -> None:

@@ -25,27 +25,17 @@ if TYPE_CHECKING:
 
     from wandb_airflow_provider.artifacts import ArtifactRef
     from wandb_airflow_provider.hooks.wandb import WandbHook
-    from wandb_airflow_provider.xcom.stores.objects import ObjectStore
 
-__all__ = ["fetch", "log_value"]
+__all__ = ["add_files", "fetch", "log_value", "new_value"]
 
 _FEW_FILES = 4
 
 
-def log_value(
-    wandb_run: wandb.Run,
-    producer: Producer,
-    staged: Staged,
-    index: Index,
-    metadata: Mapping[str, Any],
-    store: ObjectStore | None,
-    location: str,
-) -> ArtifactRef:
+def new_value(producer: Producer, metadata: Mapping[str, Any], uris: Mapping[str, str]) -> wandb.Artifact:
     """
-    Log a value in a run, and wait until W&B has committed it; content that W&B has gives its existing version.
+    Return the artifact of a value, which nothing has logged yet.
 
-    :param store: What keeps the files; None for W&B.
-    :raises WandbUnavailableError: W&B cannot be reached. Retried.
+    :param uris: Where the object store has the files; none for a value that W&B keeps, see :func:`add_files`.
     """
     from wandb_airflow_provider import sdk
 
@@ -53,20 +43,36 @@ def log_value(
     artifact = sdk.new_artifact(name, ARTIFACT_TYPE, description=None, metadata=dict(metadata))
     if settings.purge() == "ttl":
         artifact.ttl = timedelta(days=settings.ttl_days())
-    with passing_folder() as folder:
-        (folder / INDEX_NAME).write_bytes(index.to_bytes())
-        if store is None:
-            artifact.add_file(str(folder / INDEX_NAME), policy="immutable", skip_cache=True)
-            for path in index.files:
-                artifact.add_file(str(staged.root / path), name=path, policy="immutable", skip_cache=True)
-        else:
-            for path in (INDEX_NAME, *index.files):
-                # The place names the content already, so that nothing has to be read for a digest.
-                artifact.add_reference(store.uri(location, path), name=path, checksum=False)
-        with sdk.translate_run_errors(f"log the XCom {name!r}", wandb_run):
-            aliases = [producer.alias] if producer.alias else None
-            logged = wandb_run.log_artifact(artifact, aliases=aliases).wait()
-            return artifact_ref(logged, source_run=f"{wandb_run.entity}/{wandb_run.project}/{wandb_run.id}")
+    for path, uri in uris.items():
+        # The place names the content already, so that nothing has to be read for a digest.
+        artifact.add_reference(uri, name=path, checksum=False)
+    return artifact
+
+
+def add_files(artifact: wandb.Artifact, staged: Staged, index: bytes, folder: Path) -> None:
+    """
+    Add the files of a value that W&B keeps.
+
+    :param folder: For the index; it must be there until the artifact is logged.
+    """
+    (folder / INDEX_NAME).write_bytes(index)
+    artifact.add_file(str(folder / INDEX_NAME), policy="immutable", skip_cache=True)
+    for path in staged.files:
+        artifact.add_file(str(staged.root / path), name=path, policy="immutable", skip_cache=True)
+
+
+def log_value(wandb_run: wandb.Run, artifact: wandb.Artifact, producer: Producer) -> ArtifactRef:
+    """
+    Log a value in a run, and wait until W&B has committed it; content that W&B has gives its existing version.
+
+    :raises WandbUnavailableError: W&B cannot be reached. Retried.
+    """
+    from wandb_airflow_provider import sdk
+
+    with sdk.translate_run_errors(f"log the XCom {producer.artifact_name!r}", wandb_run):
+        aliases = [producer.alias] if producer.alias else None
+        logged = wandb_run.log_artifact(artifact, aliases=aliases).wait()
+        return artifact_ref(logged, source_run=f"{wandb_run.entity}/{wandb_run.project}/{wandb_run.id}")
 
 
 def fetch(hook: WandbHook, ref: StoredReference, folder: Path, limits: Limits) -> Index:

@@ -25,6 +25,9 @@ from wandb_airflow_provider.xcom.settings import Limits
 __all__ = ["ObjectStore", "StoredObject"]
 
 _WITHOUT_ARTIFACT = ".without-artifact"
+_WHOLE_BYTES = 32 << 20
+_PART_BYTES = 8 << 20
+_MOST_PARTS = 9000
 
 
 class StoredObject(NamedTuple):
@@ -54,9 +57,9 @@ class ObjectStore:
         self._place: Place = open_place(url, "XCom storage")
         self._fs = self._place.fs
 
-    def uri(self, location: str, path: str) -> str:
-        """Return the URL of one file of a value, as others read it."""
-        return f"{self.address}/{location}/{path}"
+    def uris(self, location: str, index: Index) -> dict[str, str]:
+        """Return the URLs of the files of a value, as others read them."""
+        return {path: f"{self.address}/{location}/{path}" for path in (INDEX_NAME, *index.files)}
 
     def put(self, location: str, staged: Staged, index: Index, content: bytes) -> bool:
         """
@@ -82,7 +85,7 @@ class ObjectStore:
         """
         what = f"The stored XCom {self.address}/{ref.location}"
         with self._errors(f"read {ref.location!r}"):
-            content = self._read(self._path(ref.location, INDEX_NAME), what)
+            content = self._read_index(self._path(ref.location, INDEX_NAME), what)
             index = Index.from_bytes(content, ref.digest, limits, what)
             for path in index.folders:
                 (folder / path).mkdir(parents=True, exist_ok=True)
@@ -168,7 +171,18 @@ class ObjectStore:
     def _send(self, source: Path, target: str) -> None:
         if self._place.local:
             Path(target).parent.mkdir(parents=True, exist_ok=True)
-        self._fs.put_file(str(source), target)
+        chunks = {}
+        if "s3" in self._protocols():
+            # Ten parts at a time are in memory, of 50 MB each unless told; a store takes no more than 10,000. What is
+            # smaller than two parts goes as one request.
+            size = source.stat().st_size
+            part = size // 2 + 1 if size < _WHOLE_BYTES else _PART_BYTES
+            chunks["chunksize"] = max(part, -(-size // _MOST_PARTS))
+        self._fs.put_file(str(source), target, **chunks)
+
+    def _protocols(self) -> tuple[str, ...]:
+        found = self._fs.protocol
+        return (found,) if isinstance(found, str) else tuple(found)
 
     def _write(self, target: str, content: bytes) -> None:
         if not self._place.local:
@@ -179,23 +193,29 @@ class ObjectStore:
         Path(half).write_bytes(content)
         os.replace(half, target)
 
-    def _read(self, source: str, what: str) -> bytes:
-        size = self._size(source, what)
-        if size > MAX_INDEX_BYTES:
-            raise WandbXComRefusedError(f"{what}: its index has {size} bytes; no index is that large.")
-        return bytes(self._fs.cat_file(source))
+    def _read_index(self, source: str, what: str) -> bytes:
+        if self._place.local:
+            self._check_link(source, what)
+        try:
+            content = bytes(self._fs.cat_file(source, start=0, end=MAX_INDEX_BYTES + 1))
+        except FileNotFoundError as error:
+            raise _gone(source, what) from error
+        if len(content) > MAX_INDEX_BYTES:
+            raise WandbXComRefusedError(f"{what}: its index has more than {MAX_INDEX_BYTES} bytes.")
+        return content
 
     def _size(self, path: str, what: str) -> int:
         if self._place.local:
-            root = Path(self._place.root).resolve()
-            if Path(path).is_symlink() or not Path(path).resolve().is_relative_to(root):
-                raise WandbXComRefusedError(f"{what}: {path!r} is a symbolic link out of its folder.")
+            self._check_link(path, what)
         try:
             return int(self._fs.info(path)["size"])
         except FileNotFoundError as error:
-            raise WandbXComIntegrityError(
-                f"{what}: {path!r} is gone. It was removed, or never written completely; clear the task that pushed it."
-            ) from error
+            raise _gone(path, what) from error
+
+    def _check_link(self, path: str, what: str) -> None:
+        root = Path(self._place.root).resolve()
+        if Path(path).is_symlink() or not Path(path).resolve().is_relative_to(root):
+            raise WandbXComRefusedError(f"{what}: {path!r} is a symbolic link out of its folder.")
 
     def _path(self, *parts: str) -> str:
         return "/".join((self._place.root, *parts))
@@ -215,6 +235,12 @@ class ObjectStore:
 
 
 _EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def _gone(path: str, what: str) -> WandbXComIntegrityError:
+    return WandbXComIntegrityError(
+        f"{what}: {path!r} is gone. It was removed, or never written completely; clear the task that pushed it."
+    )
 
 
 def _changed_at(facts: Mapping[str, Any]) -> datetime:
