@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from functools import cache
+from importlib.util import find_spec
 from typing import Any
 
-__all__ = ["task_breadcrumbs"]
+__all__ = ["keeps_asset_state", "serde", "task_breadcrumbs"]
 
 
 def task_breadcrumbs(
@@ -30,6 +32,22 @@ def task_breadcrumbs(
         task_id, map_index = _instance(name, task_ids)
         rows.append({"task_id": task_id, "map_index": map_index, "state": text, "duration": None})
     return rows
+
+
+def keeps_asset_state() -> bool:
+    """Return whether Airflow keeps a state for each asset, which API servers and triggerers share: since 3.3."""
+    return find_spec("airflow.state") is not None
+
+
+@cache
+def serde() -> Any:
+    """Return Airflow's module with ``serialize`` and ``deserialize``, which is part of its SDK since 3.2."""
+    from importlib import import_module
+
+    try:
+        return import_module("airflow.sdk.serde")
+    except ModuleNotFoundError:
+        return import_module("airflow.serialization.serde")
 
 
 _FINAL = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})

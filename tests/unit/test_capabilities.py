@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+from types import ModuleType
 from typing import Any
 
-from wandb_airflow_provider.capabilities import task_breadcrumbs
+import pytest
+
+from wandb_airflow_provider.capabilities import serde, task_breadcrumbs
 
 ROWS = [{"task_id": "train", "map_index": 3, "state": "success", "duration": 1.5}]
 
@@ -43,3 +47,16 @@ def test_an_older_airflow_tells_the_final_states_of_tasks_and_of_mapped_instance
 
 def test_a_dag_run_that_an_older_airflow_does_not_know_has_no_states() -> None:
     assert task_breadcrumbs(Older(), "dag", "other", {"train"}) == []
+
+
+def test_the_module_that_serializes_is_found_where_airflow_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = ModuleType("airflow.serialization.serde")
+    serde.cache_clear()
+    try:
+        assert serde().__name__ in ("airflow.sdk.serde", "airflow.serialization.serde")
+        serde.cache_clear()
+        monkeypatch.setitem(sys.modules, "airflow.sdk.serde", None)  # type: ignore[arg-type]
+        monkeypatch.setitem(sys.modules, "airflow.serialization.serde", before)
+        assert serde() is before
+    finally:
+        serde.cache_clear()

@@ -1,0 +1,98 @@
+"""What the package says it supports is what was run."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.version import Version
+
+ROOT = Path(__file__).parents[2]
+CELLS = ROOT / "tools" / "matrix"
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def load_matrix() -> Any:
+    spec = importlib.util.spec_from_file_location("matrix_of_versions", CELLS / "__main__.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+matrix = load_matrix()
+RESULTS: dict[str, dict[str, str]] = json.loads((CELLS / "results.json").read_text())
+
+
+def claimed(name: str) -> SpecifierSet:
+    if name == "python":
+        return SpecifierSet(PROJECT["requires-python"])
+    found = {required.name: required for required in map(Requirement, PROJECT["dependencies"])}
+    specifier: SpecifierSet = found[name].specifier
+    return specifier
+
+
+def oldest(name: str) -> Version:
+    (bound,) = [part for part in claimed(name) if part.operator == ">="]
+    return Version(bound.version)
+
+
+def minor(version: str | Version) -> tuple[int, ...]:
+    return Version(str(version)).release[:2]
+
+
+def test_every_cell_that_was_run_is_green() -> None:
+    passed = {
+        name: re.fullmatch(r"wheel installed, smoke test and (\d+) tests passed", row["result"])
+        for name, row in RESULTS.items()
+    }
+    assert all(match is not None and int(match.group(1)) > 100 for match in passed.values()), RESULTS
+
+
+@pytest.mark.parametrize(
+    ("name", "key"), [("apache-airflow", "airflow"), ("wandb", "wandb"), ("python", "python")]
+)
+def test_the_oldest_version_that_the_package_accepts_was_run_and_none_that_it_refuses(
+    name: str, key: str
+) -> None:
+    ran = {row[key] for row in RESULTS.values()}
+    assert min(map(minor, ran)) == minor(oldest(name))
+    assert all(claimed(name).contains(version) for version in ran)
+
+
+def test_oldest_airflow_was_run_with_the_oldest_wandb_and_so_were_the_newest_of_both() -> None:
+    ran = {(minor(row["airflow"]), minor(row["wandb"])) for row in RESULTS.values()}
+    assert {tuple(map(min, zip(*ran, strict=True))), tuple(map(max, zip(*ran, strict=True)))} <= ran
+
+
+def test_a_result_is_of_the_versions_that_its_cell_locks() -> None:
+    for name, row in RESULTS.items():
+        cell = name.removesuffix(f"-py{row['python']}")
+        locked = dict(re.findall(r"^([\w-]+)==(\S+)", (CELLS / f"{cell}.txt").read_text(), re.MULTILINE))
+        assert (locked["apache-airflow"], locked["wandb"]) == (row["airflow"], row["wandb"]), name
+
+
+def test_the_documentation_s_table_is_what_was_run() -> None:
+    page = (ROOT / "docs" / "support.md").read_text()
+    assert page.partition(matrix.BEGIN)[2].partition(matrix.END)[0].strip() == matrix.table(RESULTS)
+
+
+def test_the_contract_of_the_dev_server_is_recorded_for_the_oldest_and_the_newest_wandb_that_were_run() -> (
+    None
+):
+    recorded = {
+        minor(path.stem.removeprefix("wandb-"))
+        for path in (ROOT / "tests/contract/sent").glob("wandb-*.json")
+    }
+    ran = {minor(row["wandb"]) for row in RESULTS.values()}
+    assert {minor(oldest("wandb")), max(ran)} <= recorded
+    built = {path.stem.removeprefix("wandb-") for path in (ROOT / "tools/sdk").glob("*.txt")}
+    assert ".".join(map(str, minor(oldest("wandb")))) in built
