@@ -3,6 +3,7 @@
 #   make demo    the weekly retraining workflow, from an empty machine to its result
 #   make test    everything that has to hold: lint, types, import contracts, tests
 #   make contract   the same wandb flows against the dev server, with each supported minor of the SDK
+#   make cluster    the services of docker-compose.yaml without containers: two workers, one of which is lost
 #   make matrix     the built wheel on each supported Airflow and wandb; one of them: make matrix CELL=airflow-3.3-wandb-0.30
 #
 # Options of the demo:  make demo DEMO='--keep'     (wandb-airflow demo --help lists them)
@@ -17,13 +18,14 @@ PYTEST_WORKERS ?= auto
 LOCK ?=
 BENCH ?=
 CELL ?=
+MATRIX ?=
 MATRIX_PYTHON ?= $(VENV)/bin/python
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # The files that take longest come first, so that the workers end at the same time.
 FAST_TESTS := tests/dags/ tests/unit/dags/ \
-  $(filter-out tests/__pycache__/ tests/dags/ tests/system/ tests/contract/,$(sort $(dir $(wildcard tests/*/.))))
+  $(filter-out tests/__pycache__/ tests/dags/ tests/system/ tests/contract/ tests/cluster/,$(sort $(dir $(wildcard tests/*/.))))
 SDKS := $(patsubst tools/sdk/%.txt,.sdks/%/.installed,$(wildcard tools/sdk/*.txt))
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header
 
@@ -31,10 +33,10 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test lint format types contracts unit system contract contract-record matrix pytest bench operations lock clean
+.PHONY: help env demo test lint format types contracts unit system contract contract-record cluster matrix pytest bench operations lock clean
 
 help:
-	@sed -n 's/^# \{0,1\}//p' Makefile | sed -n '1,10p'
+	@sed -n 's/^# \{0,1\}//p' Makefile | sed -n '1,11p'
 
 env: $(STAMP)
 
@@ -98,7 +100,12 @@ contract-record: $(STAMP) $(SDKS)
 
 # Too long for every change: an environment and some minutes for each cell. Writes what it ran into docs/support.md.
 matrix: $(STAMP)
-	@$(INDEX) $(BIN)/python tools/matrix --python $(MATRIX_PYTHON) $(CELL)
+	@$(INDEX) $(BIN)/python tools/matrix --python $(MATRIX_PYTHON) $(MATRIX) $(CELL)
+
+# PostgreSQL, Redis, an object store, the dev server and Airflow with two Celery workers. Says by itself when it takes
+# too long.
+cluster: $(STAMP)
+	$(BIN)/pytest tests/cluster
 
 .sdks/%/.installed: tools/sdk/%.txt | $(STAMP)
 	@echo "Installing the SDK environment $*"
@@ -121,6 +128,7 @@ operations: $(STAMP)
 lock: $(STAMP)
 	$(COMPILE) $(LOCK) tools/bootstrap.in -o tools/bootstrap.txt
 	$(COMPILE) $(LOCK) pyproject.toml tools/build.in --all-extras --group dev -o constraints.txt
+	$(COMPILE) $(LOCK) docker/devserver.in -c constraints.txt -o docker/devserver.txt
 	for sdk in $(basename $(wildcard tools/sdk/*.in)); do $(COMPILE) $(LOCK) $$sdk.in -o $$sdk.txt; done
 	for cell in $(basename $(wildcard tools/matrix/airflow-*.in)); do \
 	  $(COMPILE) $(LOCK) pyproject.toml tools/matrix/tests.in $$cell.in --extra devserver -o $$cell.txt || exit 1; done

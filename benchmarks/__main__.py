@@ -26,6 +26,7 @@ from benchmarks import (
     server_start,
     task_overhead,
     waiters,
+    xcom,
 )
 from benchmarks.figure import Figure, render
 
@@ -60,6 +61,7 @@ BENCHMARKS = {
     "task-overhead": Benchmark(task_overhead.measure, rounds=11),
     "alias-latency": Benchmark(alias_latency.measure, rounds=9),
     "mapped": Benchmark(mapped_tasks.measure, rounds=1),
+    "xcom": Benchmark(xcom.measure, rounds=7),
 }
 
 

@@ -32,8 +32,10 @@ def started():
     return time.time()
 
 
+# Watchers of one connection and registry share a poll, at the shortest of their intervals: each gets a connection.
 for name, interval in (("pushed", 3600), ("polled", {_POLL_SECONDS}), ("both", 1)):
-    with DAG(name, schedule=[wandb_alias_asset("model", name, "production", poll_interval=interval)]):
+    asset = wandb_alias_asset("model", name, "production", wandb_conn_id=name, poll_interval=interval)
+    with DAG(name, schedule=[asset]):
         started()
 
 with DAG("automation", schedule=None):
@@ -83,7 +85,7 @@ def _cluster(folder: Path, server: DevServer) -> AirflowCluster:
     return AirflowCluster(
         folder / "airflow",
         folder / "dags",
-        connections={"wandb_default": connection},
+        connections=dict.fromkeys(("wandb_default", *_COLLECTIONS), connection),
         environment={
             "AIRFLOW__WANDB__WEBHOOK_CONN_ID": "wandb_webhook",
             "AIRFLOW_CONN_WANDB_WEBHOOK": json.dumps({"conn_type": "generic", "password": _SECRET}),

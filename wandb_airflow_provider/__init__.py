@@ -29,6 +29,7 @@ _HOMES = {
     "WandbArtifactSensor": "sensors.artifact",
     "WandbChildRun": "child_process",
     "WandbCreateAutomationOperator": "operators.automation",
+    "WandbDemoteOperator": "operators.demote",
     "WandbDownloadArtifactOperator": "operators.artifact",
     "WandbHook": "hooks.wandb",
     "WandbLogArtifactOperator": "operators.artifact",
@@ -38,7 +39,8 @@ _HOMES = {
     "WandbReconcileOperator": "operators.reconcile",
     "WandbRegistryAliasSensor": "sensors.registry",
     "WandbRegistryAliasTrigger": "triggers.registry",
-    "WandbRollbackOperator": "operators.promote",
+    "WandbReportOperator": "operators.report",
+    "WandbRollbackOperator": "operators.rollback",
     "WandbRunLink": "links.run",
     "WandbRunSensor": "sensors.run",
     "WandbSyncOperator": "operators.sync",
@@ -48,13 +50,14 @@ _HOMES = {
     "download_artifact": "hooks.artifacts",
     "load_rules": "rules.parsing",
     "log_artifact": "hooks.artifacts",
+    "read_audit": "hooks.alias_history",
     "read_run_tree": "hooks.run_tree",
     "wandb_alias_asset": "assets",
     "wandb_environment": "environment",
     "wandb_environment_templates": "macros",
     "wandb_pipeline": "pipeline",
     "wandb_quality_gate": "quality_gate",
-    "webhook_payload": "alias_notice",
+    "webhook_payload": "watching.notice",
 }
 
 __all__ = [
@@ -74,6 +77,7 @@ __all__ = [
     "WandbArtifactSensor",
     "WandbChildRun",
     "WandbCreateAutomationOperator",
+    "WandbDemoteOperator",
     "WandbDownloadArtifactOperator",
     "WandbHook",
     "WandbLogArtifactOperator",
@@ -83,6 +87,7 @@ __all__ = [
     "WandbReconcileOperator",
     "WandbRegistryAliasSensor",
     "WandbRegistryAliasTrigger",
+    "WandbReportOperator",
     "WandbRollbackOperator",
     "WandbRunLink",
     "WandbRunSensor",
@@ -94,6 +99,7 @@ __all__ = [
     "download_artifact",
     "load_rules",
     "log_artifact",
+    "read_audit",
     "read_run_tree",
     "wandb_alias_asset",
     "wandb_environment",
@@ -104,13 +110,13 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from wandb_airflow_provider.alias_notice import webhook_payload
     from wandb_airflow_provider.artifacts import ArtifactRef
     from wandb_airflow_provider.assets import wandb_alias_asset
     from wandb_airflow_provider.automation import MetricCondition
     from wandb_airflow_provider.carriers import KubernetesSecret
     from wandb_airflow_provider.child_process import WandbChildRun
     from wandb_airflow_provider.environment import wandb_environment
+    from wandb_airflow_provider.hooks.alias_history import read_audit
     from wandb_airflow_provider.hooks.artifacts import download_artifact, log_artifact
     from wandb_airflow_provider.hooks.run_tree import RunNode, read_run_tree
     from wandb_airflow_provider.hooks.wandb import WandbHook
@@ -122,10 +128,13 @@ if TYPE_CHECKING:
         WandbLogArtifactOperator,
     )
     from wandb_airflow_provider.operators.automation import WandbCreateAutomationOperator
+    from wandb_airflow_provider.operators.demote import WandbDemoteOperator
     from wandb_airflow_provider.operators.gate import WandbMetricGateOperator
-    from wandb_airflow_provider.operators.promote import WandbPromoteOperator, WandbRollbackOperator
+    from wandb_airflow_provider.operators.promote import WandbPromoteOperator
     from wandb_airflow_provider.operators.python import WandbPythonOperator
     from wandb_airflow_provider.operators.reconcile import WandbReconcileOperator
+    from wandb_airflow_provider.operators.report import WandbReportOperator
+    from wandb_airflow_provider.operators.rollback import WandbRollbackOperator
     from wandb_airflow_provider.operators.sync import WandbSyncOperator
     from wandb_airflow_provider.operators.xcom import WandbXComCleanupOperator
     from wandb_airflow_provider.pipeline import wandb_pipeline
@@ -145,6 +154,7 @@ if TYPE_CHECKING:
     from wandb_airflow_provider.sensors.registry import WandbRegistryAliasSensor
     from wandb_airflow_provider.sensors.run import WandbRunSensor
     from wandb_airflow_provider.triggers.registry import WandbRegistryAliasTrigger
+    from wandb_airflow_provider.watching.notice import webhook_payload
     from wandb_airflow_provider.xcom.backend import WandbXComBackend
     from wandb_airflow_provider.xcom.stored_value import by_reference
 

@@ -38,6 +38,7 @@ def wandb_alias_asset(
     :param first: Whether an alias that is held when it is first observed is taken as given (``baseline``) or
         starts the DAG (``fire``).
     :raises WandbInvalidNameError: a name that W&B would refuse.
+    :raises WandbConfigurationError: ``poll_interval`` or ``first`` is wrong.
     """
     from airflow.sdk import Asset, AssetWatcher
 
@@ -53,6 +54,7 @@ def wandb_alias_asset(
         poll_interval=poll_interval,
         first=first,
     )
+    trigger.check()
     return Asset(
         name=uri, uri=uri, extra=dict(target.to_json()), watchers=[AssetWatcher(name=uri, trigger=trigger)]
     )

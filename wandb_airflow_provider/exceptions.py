@@ -15,6 +15,7 @@ __all__ = [
     "WandbOfflineError",
     "WandbPermanentError",
     "WandbPermissionError",
+    "WandbPromotionLostError",
     "WandbPromotionRefusedError",
     "WandbRunDeletedError",
     "WandbRunFailedError",
@@ -83,6 +84,10 @@ class WandbGateFailedError(WandbPermanentError):
 
 class WandbPromotionRefusedError(WandbPermanentError):
     """The version to promote is not the one that was evaluated, or its verdict does not allow it."""
+
+
+class WandbPromotionLostError(WandbPromotionRefusedError):
+    """Another change of the alias came first, or came at the same time and won."""
 
 
 class WandbXComRefusedError(WandbPermanentError):

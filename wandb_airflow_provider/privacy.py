@@ -27,7 +27,7 @@ _READ_BACK = re.compile(
     r"config\.(?:.*\.)?airflow\.(?:dag_id|dag_run_id|task_id|map_index|try_number|parent_run|upstream_runs|retry_of"
     r"|metrics(?:\..*)?)"
     r"|summary\.(?:.*\.)?airflow\.state|table\.(?:timeline|gate\.outcomes)"
-    r"|metadata\.airflow_(?:promotion|rollback)(?:\.(?!.*(?:approval|note|params)(?:\.|\Z)).*)?"
+    r"|metadata\.airflow_(?:promotion|rollback|audit)(?:\.(?!.*(?:approval|note|params|people|why)(?:\.|\Z)).*)?"
 )
 # What the package adds by itself; a list of what the user's own keys may be does not have to name it.
 _OWN = re.compile(

@@ -54,7 +54,7 @@ def triggered_by(context: Context) -> list[dict[str, Any]]:
     Return what started this DAG run: the DAG run that triggered it, or the asset events it consumed.
 
     Each entry has ``kind`` (``dag_run`` or ``asset``), and ``run`` and ``url``, path and address of the W&B run
-    behind it when the other side named one.
+    behind it when the other side named one. An event of ``wandb_alias_asset`` also has ``artifact``, the version.
     """
     conf = context["dag_run"].conf or {}
     found: list[dict[str, Any]] = []
@@ -77,6 +77,7 @@ def _asset_event(event: Any) -> dict[str, Any]:
         run, url = pushed.get("path"), pushed.get("url")
     else:
         run = None
+    version = {"artifact": _text(payload.get("path"))} if isinstance(payload, Mapping) else {}
     return {
         "kind": "asset",
         "asset": event.asset.uri,
@@ -86,6 +87,7 @@ def _asset_event(event: Any) -> dict[str, Any]:
         "map_index": event.source_map_index,
         "run": _text(run),
         "url": _text(url),
+        **version,
     }
 
 

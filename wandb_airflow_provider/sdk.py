@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import sys
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import psutil
 
 from wandb_airflow_provider.exceptions import WandbError, WandbPermanentError
+from wandb_airflow_provider.quick_import import quick_import
 from wandb_airflow_provider.sdk_errors import translated
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ __all__ = [
     "finish_interrupted",
     "finish_run",
     "has_helper",
+    "html",
     "init_run",
     "kill_helpers",
     "new_artifact",
@@ -106,7 +107,7 @@ def start() -> None:
 
     Whoever calls it opens a run afterwards, or calls :func:`release`. What goes wrong is raised by the former.
     """
-    with _import_quickly():
+    with quick_import():
         import wandb
 
     def setup() -> None:
@@ -116,21 +117,9 @@ def start() -> None:
     thread = threading.Thread(target=setup, name="wandb-airflow-start", daemon=True)
     _starting.append(thread)
     thread.start()
-    with _import_quickly():
+    with quick_import():
         # What wandb itself imports while it opens a run, now that there is nothing else to do.
         import wandb.apis.public  # noqa: F401
-
-
-@contextmanager
-def _import_quickly() -> Iterator[None]:
-    """Import much without looking for garbage on the way, of which there is none, among all that Airflow holds."""
-    collected = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collected:
-            gc.enable()
 
 
 def client(connection: WandbConnection) -> wandb.Api:
@@ -283,6 +272,13 @@ def table_of(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> wandb.Tab
     import wandb
 
     return wandb.Table(columns=list(columns), data=[list(row) for row in rows], allow_mixed_types=True)
+
+
+def html(text: str) -> wandb.Html:
+    """Return a page of HTML."""
+    import wandb
+
+    return wandb.Html(text, inject=False)
 
 
 def new_artifact(

@@ -13,6 +13,7 @@ from wandb_airflow_provider.connection_form import DEFAULT_CONN_ID
 __all__ = [
     "OPTIONS",
     "SECTION",
+    "audit_project",
     "auto_instrument",
     "dag_run_panel",
     "exclude",
@@ -83,6 +84,16 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "type": "boolean",
         "example": "False",
         "default": "True",
+    },
+    "audit_project": {
+        "description": (
+            "W&B project, or ``entity/project``, that keeps the audits of registry collections: who promoted, rolled\n"
+            "back or demoted which version, why, and what was refused. All that move an alias must name one.\n"
+        ),
+        "version_added": "0.1.0",
+        "type": "string",
+        "example": "ml-platform/airflow-audit",
+        "default": "airflow-audit",
     },
     "webhook_conn_id": {
         "description": (
@@ -155,6 +166,11 @@ def dag_run_panel() -> bool:
     :raises AirflowConfigException: the value is no boolean.
     """
     return _flag("dag_run_panel")
+
+
+def audit_project() -> str:
+    """Return the project of the audits, with its entity where one is named."""
+    return _text("audit_project").strip()
 
 
 def webhook_conn_id() -> str:

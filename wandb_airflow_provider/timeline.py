@@ -107,6 +107,7 @@ def timeline(states: Iterable[TaskState], runs: Iterable[TaskRun]) -> list[dict[
         candidates: list[TaskRun | None] = [*attempts] or [None]
         for run in candidates:
             last = run is candidates[-1]
+            known = state.duration if last else None
             rows.append(
                 {
                     "task_id": state.task_id,
@@ -114,7 +115,8 @@ def timeline(states: Iterable[TaskState], runs: Iterable[TaskRun]) -> list[dict[
                     "try_number": run.try_number if run else None,
                     "state": state.state if last else (run.state if run else None),
                     "started_at": run.created_at if run else None,
-                    "duration_seconds": state.duration if last else (run.seconds if run else None),
+                    # Of a task that it has skipped while it worked, Airflow tells no duration.
+                    "duration_seconds": known if known is not None or run is None else run.seconds,
                     "run": run.path if run else None,
                     "url": run.url if run else None,
                 }

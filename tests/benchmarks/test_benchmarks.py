@@ -19,6 +19,7 @@ from benchmarks import (
     runs_listing,
     server_start,
     task_overhead,
+    xcom,
 )
 from benchmarks.figure import Figure, render, repeat
 
@@ -32,6 +33,7 @@ BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
     "listing": lambda: runs_listing.measure(0, runs=120, per_page=10),
     "task overhead": lambda: task_overhead.measure(0),
     "mapped tasks": lambda: mapped_tasks.measure(0, tasks=4, workers=2),
+    "xcom": lambda: xcom.measure(0, megabytes=1, folder_megabytes=20),
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 import wandb_airflow_provider
 from tests.dags.conftest import Ledger
+from wandb_airflow_provider import read_audit
 
 DAGS = Path(__file__).resolve().parents[2] / "dags"
 EXAMPLES = sorted(DAGS.glob("example_*.py"))
@@ -45,6 +47,17 @@ def pushed(dag_run: Any, task_id: str, key: str = "return_value") -> Any:
         query = XComModel.get_many(run_id=dag_run.run_id, dag_ids=dag_run.dag_id, task_ids=task_id, key=key)
         (row,) = session.scalars(query).all()
         return XComModel.deserialize_value(row)
+
+
+def asset_events(name: str) -> list[Any]:
+    """Return the events of an asset, oldest first."""
+    from airflow.models.asset import AssetEvent, AssetModel
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    with create_session() as session:
+        query = select(AssetEvent).join(AssetModel, AssetModel.id == AssetEvent.asset_id)
+        return list(session.scalars(query.where(AssetModel.name == name).order_by(AssetEvent.id)))
 
 
 def used_names(path: Path) -> set[str]:
@@ -110,6 +123,47 @@ def test_gate_example_promotes_holds_back_and_is_rolled_back(ledger: Ledger, run
     assert pushed(undone, "rollback")["current"]["digest"] == before["digest"]
 
 
+def test_stages_example_takes_a_model_as_far_as_its_gates_let_it_and_the_audit_says_why(
+    ledger: Ledger, run_dag: RunDag
+) -> None:
+    good = run_dag(load(DAGS / "example_stages.py"))
+    assert (good.state, states(good)["promote_production"]) == ("success", "success")
+    weak = run_dag(load(DAGS / "example_stages.py"), run_conf={"seed": 2, "skill": 0.7})
+    assert states(weak)["promote_dev"] == "success"
+    assert states(weak)["promote_production"] == "skipped"
+
+    promoted = pushed(good, "promote_production")
+    history = read_audit("model", "example-staged")
+    assert history.cause is not None
+    assert history.cause.task.dag_run_id == good.run_id
+    assert history.holder is not None
+    assert history.holder.digest == promoted["current"]["digest"]
+    assert [entry.event for entry in history.entries] == ["intended", "done"]
+
+    decisions = [event.extra["wandb_decision"] for event in asset_events("wandb_decisions")]
+    assert [(one["alias"], one["event"]) for one in decisions[:3]] == [
+        (stage, "done") for stage in ("dev", "staging", "production")
+    ]
+    assert decisions[2]["after"]["digest"] == promoted["current"]["digest"]
+
+    gone = run_dag(load(DAGS / "example_demote.py"))
+    assert pushed(gone, "demote")["previous"]["digest"] == pushed(weak, "promote_dev")["current"]["digest"]
+    assert read_audit("model", "example-staged", "dev").holder is None
+
+    undo = {"collection": "example-staged", "version": "v1", "expected_holder": "v0"}
+    undo |= {"reason": "It was needed after all."}
+    tried = run_dag(load(DAGS / "rollback.py"), run_conf={**undo, "dry_run": True})
+    assert pushed(tried, "rollback")["would_change"] is True
+    assert read_audit("model", "example-staged").holder == history.holder
+    assert states(run_dag(load(DAGS / "rollback.py"), run_conf=undo))["rollback"] == "success"
+    again = run_dag(load(DAGS / "rollback.py"), run_conf=undo)
+    assert states(again)["rollback"] == "failed"
+    last = read_audit("model", "example-staged")
+    assert last.cause is not None
+    assert (last.cause.kind, last.cause.note) == ("rollback", "It was needed after all.")
+    assert [entry.event for entry in last.entries][2:] == ["intended", "done", "refused"]
+
+
 def test_gate_rules_example_promotes_what_is_as_good_and_stops_what_is_worse_beyond_noise(
     ledger: Ledger, run_dag: RunDag
 ) -> None:
@@ -136,6 +190,51 @@ def test_gate_rules_example_promotes_what_is_as_good_and_stops_what_is_worse_bey
     assert verdict["outcomes"][3]["reason"] == "change_not_shown"
     runs = ledger.api().runs("local/gate-rules", filters={"job_type": "evaluate"}, lazy=False)
     assert sorted(run.summary["gate/passed"] for run in runs) == [False, True, True]
+
+
+def test_report_example_compares_with_production_and_promotes_what_a_person_approves(
+    ledger: Ledger, run_dag: RunDag, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from wandb_airflow_provider.operators.approval import WandbApprovalOperator
+
+    read: list[str] = []
+
+    def answer(self: Any, context: Any) -> Any:
+        read.append(self.body)
+        event = {
+            "chosen_options": ["Approve"],
+            "params_input": {"alias": "production", "note": f"Answer {len(read)}."},
+            "responded_at": datetime.now(UTC),
+            "responded_by_user": {"id": "7", "name": "alice"},
+        }
+        return self.execute_complete(context, event)
+
+    # `dag.test()` waits for an answer over Airflow's API, which does not run here.
+    monkeypatch.setattr(WandbApprovalOperator, "execute", answer)
+    first = run_dag(load(DAGS / "example_report.py"))
+    assert (first.state, states(first)["quality_gate.promote"]) == ("success", "success")
+    assert "- Baseline: none yet" in read[0]
+
+    second = run_dag(load(DAGS / "example_report.py"), run_conf={"seed": 2, "skill": 0.72})
+    assert (second.state, states(second)["quality_gate.promote"]) == ("success", "success")
+    for line in (
+        "| skill | 0.72 | 0.7 |",
+        "| Training: cost/usd | 0.42 | 0.42 | +0 (+0 %) |",
+        "the same content",
+    ):
+        assert line in read[1]
+    promoted = pushed(second, "quality_gate.promote")
+    assert (promoted["approval"]["by"], promoted["approval"]["params"]["note"]) == ("alice", "Answer 2.")
+    written = pushed(second, "quality_gate.report")
+    (evaluated,) = ledger.api().runs(
+        "local/reports",
+        filters={"group": f"example_report__{second.run_id}", "jobType": "evaluate"},
+        lazy=False,
+    )
+    assert evaluated.summary["gate/approval_by"] == "alice"
+    found = {report.id: report.display_name for report in ledger.api().reports("local/reports")}
+    assert len(found) == 2
+    assert found[written["report_id"]] == "report-ranker v1 against v0"
 
 
 def test_mapped_example_keeps_each_index_apart(ledger: Ledger, run_dag: RunDag) -> None:

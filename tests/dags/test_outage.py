@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -140,6 +141,7 @@ def shared_run(spool: str) -> DAG:
             wandb_run.define_metric("best", summary="max")
             for loss in (3, 2, 1):
                 wandb_run.log({"loss": loss, "best": loss})
+            raise ValueError("no more data")
 
         @task.wandb(trigger_rule=TriggerRule.ALL_DONE)
         def check(wandb_run: Any) -> None:
@@ -174,7 +176,14 @@ def one_run(ledger: Ledger, dag_run: Any) -> dict[str, Any]:
             if not key.startswith("_") and not key.endswith((*times, "timeline"))
         },
         "parts": sorted(key for key in run.config if key.endswith("airflow")),
-        "timeline": sorted(logged.get("timeline").get_column("task_id")),
+        "timeline": [
+            [row["task_id"], row["try_number"], row["state"], row["started_at"] is not None]
+            for row in (
+                dict(zip(table.columns, values, strict=True))
+                for table in [logged.get("timeline")]
+                for values in table.data
+            )
+        ],
     }
 
 
@@ -183,6 +192,8 @@ def test_one_run_that_the_tasks_write_in_turn_is_after_a_sync_as_without_an_outa
 ) -> None:
     spool = str(tmp_path / "spool")
     expected = one_run(ledger, run_dag(shared_run(spool)))
+    assert expected["summary"]["airflow/reason"] == "train: ValueError: no more data"
+    assert [row[0] for row in expected["timeline"]] == ["train", "check"]
     assert Spool(spool).entries() == ([], [])
     use_project(ledger, monkeypatch, f"{ledger.project[:40]}-outage")
 
@@ -195,9 +206,11 @@ def test_one_run_that_the_tasks_write_in_turn_is_after_a_sync_as_without_an_outa
 
     key = tmp_path / "key"
     key.write_text(f"{ledger.server.api_key}\n")
-    assert cli.main(["sync", spool, "--host", ledger.server.url, "--key-file", str(key)]) == 0
-    assert one_run(ledger, dag_run) == expected
-    assert list(Path(spool).iterdir()) == []
+    copy = str(shutil.copytree(spool, tmp_path / "copy"))
+    for folder in (spool, copy):
+        assert cli.main(["sync", folder, "--host", ledger.server.url, "--key-file", str(key)]) == 0
+        assert one_run(ledger, dag_run) == expected
+        assert list(Path(folder).iterdir()) == []
 
 
 @pytest.fixture

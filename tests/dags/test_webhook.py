@@ -12,19 +12,21 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
+from unittest import mock
 
 import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from tests.dags.test_examples import DAGS, load, pushed
-from wandb_airflow_provider.alias_change import Claim, Seen, claim_key, observe_change, seen_key
-from wandb_airflow_provider.alias_notice import webhook_payload
 from wandb_airflow_provider.artifacts import ArtifactRef
 from wandb_airflow_provider.devserver import DevServer
 from wandb_airflow_provider.exceptions import WandbUnavailableError
+from wandb_airflow_provider.watching.change import Claim, Seen, claim_key, observe_change, seen_key
+from wandb_airflow_provider.watching.notice import webhook_payload
 from wandb_airflow_provider.webhook import app as webhook_app
 from wandb_airflow_provider.webhook.assets import WatchedAsset, find_assets, report
+from wandb_airflow_provider.webhook.reader import AliasReader
 
 SECRET = "the-secret-that-signs"
 PREVIOUS = "the-secret-before"
@@ -106,7 +108,7 @@ class Alias:
 
     @property
     def asset(self) -> WatchedAsset:
-        from wandb_airflow_provider.alias_notice import parse_payload
+        from wandb_airflow_provider.watching.notice import parse_payload
 
         (found,) = find_assets(parse_payload(json.loads(self.body())))
         return found
@@ -144,7 +146,8 @@ def watch(server: DevServer, collection: str) -> Alias:
 
     DagBundlesManager().sync_bundles_to_db()
     bag = DagBag(collect_dags=False)
-    bag.bag_dag(DAG(f"webhook_{collection}", schedule=[wandb_alias_asset("model", collection, "production")]))
+    asset = wandb_alias_asset("model", collection, "production")
+    bag.bag_dag(DAG(f"webhook_{collection}", schedule=[asset], is_paused_upon_creation=False))
     sync_bag_to_db(bag, "dags-folder", None)
     return Alias(server, collection)
 
@@ -167,6 +170,17 @@ def watched(shared_alias: Alias, ledger: Any) -> Alias:
 
     get_state_backend().clear(AssetScope(asset_id=shared_alias.asset.id))
     return shared_alias
+
+
+def pause(alias: Alias, paused: bool) -> None:
+    """Switch the DAG that the alias schedules off or on."""
+    from airflow.models.dag import DagModel
+    from airflow.utils.session import create_session
+    from sqlalchemy import update
+
+    with create_session() as session:
+        named = DagModel.dag_id == f"webhook_{alias.collection}"
+        session.execute(update(DagModel).where(named).values(is_paused=paused))
 
 
 def version(number: int) -> ArtifactRef:
@@ -247,6 +261,38 @@ def test_oversized_webhook_is_refused_before_it_is_read(endpoint: Endpoint, alia
     headers = {"Content-Type": "application/json", "X-Wandb-Signature": "irrelevant"}
     answer = endpoint.client.post(PATH, content=endless(), headers=headers)
     assert (answer.status_code, "2000 bytes" in answer.json()["detail"]) == (413, True)
+    assert endpoint.post(body, Content_Length="9" * 5000).status_code == 413
+
+
+def test_change_while_the_dag_is_paused_is_left_to_the_poller_that_starts_with_it(
+    endpoint: Endpoint, watched: Alias
+) -> None:
+    target, body = watched.asset.target, watched.body()
+    seen = Seen("v4", "digest4", 7).to_json()
+    watched.store(seen_key(target), seen)
+    asset, before = watched.asset, len(watched.events())
+    pause(watched, True)
+    try:
+        answer = endpoint.post(body)
+        assert (answer.status_code, "no DAG that is on" in answer.json()["detail"]) == (404, True)
+    finally:
+        pause(watched, False)
+    assert watched.asset == asset
+    assert watched.stored(seen_key(target)) == seen
+    assert len(watched.events()) == before
+
+
+def test_airflow_that_keeps_no_state_of_assets_refuses_webhooks_with_the_reason(
+    watched: Alias, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(webhook_app, "keeps_asset_state", lambda: False)
+    warm_up = mock.create_autospec(AliasReader.warm_up)
+    monkeypatch.setattr(AliasReader, "warm_up", warm_up)
+    with TestClient(webhook_app.create_app()) as client:
+        answer = client.post(webhook_app.PATH, content=watched.body())
+    assert (answer.status_code, "Airflow 3.3" in answer.json()["detail"]) == (501, True)
+    assert "Webhooks are refused: webhooks need Airflow 3.3" in caplog.text
+    warm_up.assert_not_called()
 
 
 @pytest.mark.parametrize(
@@ -319,10 +365,11 @@ def test_receiver_that_can_take_nothing_now_says_when_to_come_again(
 
 
 def test_what_takes_longer_than_w_and_b_waits_goes_on_behind_its_answer(
-    endpoint: Endpoint, watched: Alias, monkeypatch: pytest.MonkeyPatch
+    endpoint: Endpoint, alias: Alias, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(webhook_app, "_ANSWER_SECONDS", 0.0)
-    answer = endpoint.post(watched.body())
+    # An alias of its own: what goes on must not meet what later tests store.
+    answer = endpoint.post(alias.body())
     assert (answer.status_code, answer.json()["status"]) == (202, "queued")
 
 

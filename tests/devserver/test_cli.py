@@ -96,3 +96,27 @@ def test_address_that_others_can_reach_is_refused_unless_allowed(
         assert key is not None
         assert len(key[1]) == 40
         assert not key[1].startswith("devserver")
+
+
+def test_a_given_key_is_the_only_one_and_is_not_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = "given-" + "k" * 40
+    monkeypatch.setenv("WANDB_DEVSERVER_API_KEY", key)
+    with serving("--port", "0", "--data", str(tmp_path)) as (_, printed):
+        assert key not in printed
+        url = re.findall(r"export WANDB_BASE_URL=(\S+)", printed)[0]
+        assert "export WANDB_API_KEY=$WANDB_DEVSERVER_API_KEY" in printed
+        for used, status in ((key, 200), ("k" * 40, 401)):
+            answer = httpx.post(
+                f"{url}/graphql", json={"query": "{ viewer { username } }"}, auth=("api", used)
+            )
+            assert answer.status_code == status
+
+
+def test_a_given_key_that_the_sdk_would_not_take_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WANDB_DEVSERVER_API_KEY", "too-short")
+    assert main(["--port", "0"]) == 1
+    assert "WANDB_DEVSERVER_API_KEY has 9 characters" in capsys.readouterr().err

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 import wandb
 from wandb.apis.public import Run as PublicRun
@@ -133,3 +136,37 @@ def test_processes_in_shared_mode_write_to_one_run(
     assert (found.summary["first"], found.summary["second"]) == (2, 2)
     lines = {(line.label, line.content) for line in found.console_logs()}
     assert {("first", "line of the first"), ("second", "line of the second")} <= lines
+
+
+def test_rows_of_a_writer_that_does_not_count_them_are_numbered_as_they_come(
+    open_run: OpenRun, find: FindRun, server: DevServer, project: str
+) -> None:
+    # So does wandb 0.30 in shared mode.
+    open_run(id="uncounted").finish()
+    stream = f"{server.url}/files/local/{project}/uncounted/file_stream"
+
+    def send(writer: str, offset: int, *rows: dict[str, Any]) -> None:
+        files = {"wandb-history.jsonl": {"offset": offset, "content": [json.dumps(row) for row in rows]}}
+        answer = httpx.post(
+            stream,
+            json={"files": files},
+            headers={"x-wandb-async-client-id": writer},
+            auth=("api", server.api_key),
+        )
+        assert answer.status_code == 200
+
+    send("a", 0, {"a": 0}, {"a": 1})
+    send("b", 0, {"b": 0}, {"b": 1, "_step": 9})
+    send("a", 0, {"a": 0}, {"a": 1})
+    send("a", 2, {"a": 2})
+    found = [
+        {key: row[key] for key in ("_step", "a", "b") if key in row}
+        for row in find("uncounted").scan_history()
+    ]
+    assert found == [
+        {"_step": 0, "a": 0},
+        {"_step": 1, "a": 1},
+        {"_step": 2, "b": 0},
+        {"_step": 9, "b": 1},
+        {"_step": 10, "a": 2},
+    ]

@@ -20,15 +20,18 @@ RUNNING = (
     "connection",
     "grouping",
     "hooks.pipeline_run",
+    "hooks.report_facts",
+    "hooks.report_process",
     "hooks.runs",
     "hooks.stage",
     "operators.pipeline",
     "promotion",
     "reconciling",
+    "reports.sections",
     "retry_chain",
     "sdk",
     "timeline",
-    "waiting",
+    "waiting.decision",
 )
 
 

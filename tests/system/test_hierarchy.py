@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
 
 import pytest
 
+from tests.run_trees import RunTrees, Tree, path
 from tests.system.conftest import WANDB_ENTITY, WANDB_PROJECT
-from wandb_airflow_provider.demo.airflow_api import DagRun
 from wandb_airflow_provider.demo.airflow_process import AirflowCluster
 from wandb_airflow_provider.demo.devserver_process import DevServerProcess
-
-Tree = dict[str, set[str]]
-"""Display name of each run below the root, to the names of the runs it names as upstream."""
 
 SHAPES: dict[str, Tree] = {
     "shape_linear": {"a": set(), "b": {"a"}, "c": {"b"}},
@@ -53,43 +48,8 @@ SHAPES: dict[str, Tree] = {
 STARTED_BY_ANOTHER = ("shape_child", "shape_consumer")
 
 
-@dataclass
-class Shapes:
-    """The ended DAG runs, and every W&B run of the project by path."""
-
-    dag_runs: dict[str, DagRun]
-    runs: dict[str, Any]
-
-    def group(self, dag_id: str) -> list[Any]:
-        group = f"{dag_id}__{self.dag_runs[dag_id].dag_run_id}"
-        return [run for run in self.runs.values() if run.group == group]
-
-    def root(self, dag_id: str) -> Any:
-        (root,) = [run for run in self.group(dag_id) if run.job_type == "pipeline"]
-        return root
-
-    def child(self, dag_id: str, name: str) -> Any:
-        (run,) = [run for run in self.group(dag_id) if run.name == name]
-        return run
-
-    def tree(self, dag_id: str) -> Tree:
-        """Read the tree back from what the runs say about themselves; every run must hang under the root."""
-        root = self.root(dag_id)
-        children = [run for run in self.group(dag_id) if run is not root]
-        assert {run.config["airflow"]["parent_run"] for run in children} == {path(root)}
-        assert len({run.name for run in children}) == len(children)
-        return {
-            run.name: {self.runs[upstream].name for upstream in run.config["airflow"]["upstream_runs"]}
-            for run in children
-        }
-
-
-def path(run: Any) -> str:
-    return "/".join(run.path)
-
-
 @pytest.fixture(scope="module")
-def shapes(airflow_cluster: AirflowCluster, wandb_server: DevServerProcess) -> Iterator[Shapes]:
+def shapes(airflow_cluster: AirflowCluster, wandb_server: DevServerProcess) -> Iterator[RunTrees]:
     import wandb
 
     api = airflow_cluster.api
@@ -108,46 +68,46 @@ def shapes(airflow_cluster: AirflowCluster, wandb_server: DevServerProcess) -> I
     ended["shape_cleared"] = airflow_cluster.wait_for_run("shape_cleared", cleared)
     client = wandb.Api(api_key=wandb_server.api_key, overrides={"base_url": wandb_server.url})
     found = client.runs(f"{WANDB_ENTITY}/{WANDB_PROJECT}", order="+created_at", per_page=500, lazy=False)
-    yield Shapes(ended, {path(run): run for run in found})
+    yield RunTrees(ended, {path(run): run for run in found})
     wandb.teardown()
 
 
 @pytest.mark.parametrize("dag_id", SHAPES)
-def test_the_tree_in_wandb_equals_the_dag(shapes: Shapes, dag_id: str) -> None:
+def test_the_tree_in_wandb_equals_the_dag(shapes: RunTrees, dag_id: str) -> None:
     assert shapes.dag_runs[dag_id].state == "success"
     assert shapes.tree(dag_id) == SHAPES[dag_id]
     assert shapes.root(dag_id).summary["airflow/state"] == "success"
     assert shapes.root(dag_id).state == "finished"
 
 
-def test_every_run_but_the_failed_try_is_recorded_as_finished(shapes: Shapes) -> None:
+def test_every_run_but_the_failed_try_is_recorded_as_finished(shapes: RunTrees) -> None:
     states = {path(run): run.state for dag_id in SHAPES for run in shapes.group(dag_id)}
     failed = path(shapes.child("shape_retried", "flaky"))
     assert states.pop(failed) == "failed"
     assert set(states.values()) == {"finished"}
 
 
-def test_a_retry_names_the_try_before(shapes: Shapes) -> None:
+def test_a_retry_names_the_try_before(shapes: RunTrees) -> None:
     first, second = shapes.child("shape_retried", "flaky"), shapes.child("shape_retried", "flaky · try 2")
     assert second.config["airflow"]["retry_of"] == path(first)
     assert first.summary["airflow/reason"] == "ValueError: the first try fails"
 
 
-def test_a_triggered_dag_hangs_below_the_run_that_triggered_it(shapes: Shapes) -> None:
+def test_a_triggered_dag_hangs_below_the_run_that_triggered_it(shapes: RunTrees) -> None:
     provenance = shapes.root("shape_child").config["airflow"]
     assert provenance["parent_run"] == path(shapes.root("shape_parent"))
     assert provenance["triggered_by"][0]["task_id"] == "trigger"
     assert provenance["triggered_by"][0]["url"] == shapes.root("shape_parent").url
 
 
-def test_a_dag_started_by_an_asset_hangs_below_the_run_that_produced_it(shapes: Shapes) -> None:
+def test_a_dag_started_by_an_asset_hangs_below_the_run_that_produced_it(shapes: RunTrees) -> None:
     provenance = shapes.root("shape_consumer").config["airflow"]
     assert provenance["parent_run"] == path(shapes.child("shape_producer", "produce"))
     assert provenance["triggered_by"][0]["dag_run_id"] == shapes.dag_runs["shape_producer"].dag_run_id
     assert provenance["triggered_by"][0]["url"] == shapes.child("shape_producer", "produce").url
 
 
-def test_the_runs_that_started_another_dag_name_it_among_their_files(shapes: Shapes) -> None:
+def test_the_runs_that_started_another_dag_name_it_among_their_files(shapes: RunTrees) -> None:
     for source, dag_id in (
         (shapes.root("shape_parent"), "shape_child"),
         (shapes.child("shape_producer", "produce"), "shape_consumer"),
@@ -156,13 +116,13 @@ def test_the_runs_that_started_another_dag_name_it_among_their_files(shapes: Sha
         assert names == [f"airflow/triggered/{shapes.root(dag_id).id}.json"]
 
 
-def test_the_root_counts_the_skipped_side_of_a_branch(shapes: Shapes) -> None:
+def test_the_root_counts_the_skipped_side_of_a_branch(shapes: RunTrees) -> None:
     summary = shapes.root("shape_branch").summary
     assert summary["airflow/tasks/skipped"] == 1
     assert summary["airflow/runs"] == 3
 
 
-def test_a_run_without_a_logical_date_says_so(shapes: Shapes) -> None:
+def test_a_run_without_a_logical_date_says_so(shapes: RunTrees) -> None:
     provenance = shapes.child("shape_undated", "a").config["airflow"]
     assert provenance["logical_date"] is None
     assert provenance["run_type"] == "manual"

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.system.conftest import WEBHOOK_SECRET
-from tests.system.dags.webhooks import CONN_ID
+from tests.system.dags.webhooks import CONN_ID, POLLED_CONN_ID
 from wandb_airflow_provider.demo.airflow_process import AirflowCluster
 from wandb_airflow_provider.demo.polling import wait_for
 from wandb_airflow_provider.devserver import DevServer
@@ -18,19 +18,20 @@ Move = Callable[[str, str], None]
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, airflow_cluster: AirflowCluster) -> Iterator[DevServer]:
-    """A W&B whose webhook ``airflow`` is the cluster's receiver, and that the cluster's connection leads to."""
+    """A W&B whose webhook ``airflow`` is the cluster's receiver, and that two of its connections lead to."""
     with DevServer(tmp_path_factory.mktemp("devserver")) as running:
         running.add_webhook_integration(
             "airflow", f"{airflow_cluster.url}/wandb/webhook", secret=WEBHOOK_SECRET
         )
-        connection = {
-            "connection_id": CONN_ID,
-            "conn_type": "wandb",
-            "host": running.url,
-            "password": running.api_key,
-            "extra": json.dumps({"entity": "local", "project": "webhooks"}),
-        }
-        airflow_cluster.api.request("POST", "/connections", json=connection)
+        for conn_id in (CONN_ID, POLLED_CONN_ID):
+            connection = {
+                "connection_id": conn_id,
+                "conn_type": "wandb",
+                "host": running.url,
+                "password": running.api_key,
+                "extra": json.dumps({"entity": "local", "project": "webhooks"}),
+            }
+            airflow_cluster.api.request("POST", "/connections", json=connection)
         yield running
 
 

@@ -7,7 +7,7 @@ import json
 import re
 import signal
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -172,6 +172,7 @@ def run_task(supervisor: Supervisor, tmp_path: Path) -> Iterator[Callable[..., F
         try_number: int = 1,
         dag_run_id: str = "manual__1",
         resume: dict[str, Any] | None = None,
+        asset_events: Sequence[Any] = (),
     ) -> Finished:
         dag_run = DagRun.model_construct(
             dag_id=operator.dag_id,
@@ -184,7 +185,7 @@ def run_task(supervisor: Supervisor, tmp_path: Path) -> Iterator[Callable[..., F
             run_type=DagRunType.MANUAL,
             state=DagRunState.RUNNING,
             conf={},
-            consumed_asset_events=[],
+            consumed_asset_events=list(asset_events),
             team_name=None,
             partition_key=None,
             partition_date=None,

@@ -28,6 +28,7 @@ from wandb_airflow_provider import (
     wandb_pipeline,
 )
 from wandb_airflow_provider.cli.trace import parser as trace_parser
+from wandb_airflow_provider.cli.why import parser as why_parser
 from wandb_airflow_provider.connection import EXTRA_FIELDS, WandbConnection
 from wandb_airflow_provider.devserver.cli import _parser as devserver_parser
 from wandb_airflow_provider.sensors.waiting import WandbWaitSensor
@@ -215,6 +216,17 @@ def test_options_of_the_tree_s_command_and_tab_are_those_of_the_code() -> None:
     assert rows["--conn-id"][0] == options["--conn-id"]
     panel = table("ui.md", "Option in `[wandb]", "Default")
     assert panel["dag_run_panel"][0] == OPTIONS["dag_run_panel"]["default"]
+
+
+def test_options_of_the_audit_are_those_of_the_code() -> None:
+    options = {option: action.default for action in why_parser()._actions for option in action.option_strings}
+    rows = table("promotion.md", "Option", "Default", "Meaning")
+    assert set(rows) == {option for option in options if option.startswith("--")} - {"--help"}
+    assert rows["--conn-id"][0] == options["--conn-id"]
+    setting = table("promotion.md", "Option in `[wandb]", "Default")
+    assert {name: row[0] for name, row in setting.items()} == {
+        "audit_project": OPTIONS["audit_project"]["default"]
+    }
 
 
 def test_quoted_test_of_a_team_is_the_one_that_is_run() -> None:

@@ -107,6 +107,12 @@ def test_an_asset_event_names_the_run_behind_it_when_it_tells_one(extra: Any, ru
     )
 
 
+def test_an_event_of_an_alias_names_the_version_that_moved() -> None:
+    moved = {"source_run": "e/p/train", "path": "acme/wandb-registry-model/search:v3"}
+    (found,) = triggered_by(context(events={"asset": [event({"from_trigger": True, "payload": moved})]}))
+    assert found["artifact"] == "acme/wandb-registry-model/search:v3"
+
+
 def test_the_provenance_of_a_task_is_json_and_masks_secret_params(
     hook: WandbHook, run_task: Callable[..., Any]
 ) -> None:

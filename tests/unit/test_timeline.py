@@ -70,6 +70,12 @@ def test_the_timeline_has_a_row_per_try_and_one_for_a_task_without_a_run() -> No
     assert len({tuple(row) for row in rows}) == 1
 
 
+def test_a_task_whose_duration_airflow_does_not_tell_has_that_of_its_run() -> None:
+    run = TaskRun("train", -1, 1, "e/p/t1", "u1", "2026-03-01T00:00:05Z", "killed", seconds=25.8)
+    rows = timeline([TaskState("train", -1, "skipped"), TaskState("never", -1, "skipped")], [run])
+    assert [row["duration_seconds"] for row in rows] == [25.8, None]
+
+
 def test_mapped_tasks_have_a_row_each() -> None:
     states = [TaskState("work", index, "success", 1.0) for index in range(3)]
     runs = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import threading
@@ -10,11 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
-from wandb_airflow_provider.devserver.auth import DEFAULT_TEAM
+from wandb_airflow_provider.devserver.auth import DEFAULT_API_KEY, DEFAULT_TEAM
 from wandb_airflow_provider.devserver.loopback import is_loopback
 
 _DEFAULT_PORT = 8765
 _DEFAULT_DATA = Path(".wandb-devserver")
+_KEY_VARIABLE = "WANDB_DEVSERVER_API_KEY"
+_SHORTEST_KEY = 40
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -24,6 +27,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _refuse(
             f"the dev server does not listen on {args.host!r}, which other machines can reach, unless --allow-remote is"
             " given. It then uses a key of its own instead of the well-known one."
+        )
+    given = os.environ.get(_KEY_VARIABLE, "")
+    if given and len(given) < _SHORTEST_KEY:
+        return _refuse(
+            f"the key in {_KEY_VARIABLE} has {len(given)} characters, and the SDK takes none under {_SHORTEST_KEY}."
         )
     try:
         # The rest is imported after the arguments are known to be right: it takes most of the start.
@@ -36,6 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         args.data,
         host=args.host,
         port=args.port,
+        api_key=given or DEFAULT_API_KEY,
         teams=args.team,
         seed=args.seed,
         allow_remote=args.allow_remote,
@@ -48,7 +57,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (DevServerError, OSError) as error:
         return _refuse(f"{error}")
     try:
-        print(_banner(server.url, server.api_key, server.data_dir, args.team), flush=True)
+        # A given key is known to who gave it, and stays out of the log.
+        shown = f"${_KEY_VARIABLE}" if given else server.api_key
+        print(_banner(server.url, shown, server.data_dir, args.team), flush=True)
         stopped.wait()
     finally:
         server.stop()
@@ -90,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--allow-remote",
         action="store_true",
-        help="allow a host that other machines can reach, with a generated key",
+        help=f"allow a host that other machines can reach, with a generated key or that of {_KEY_VARIABLE}",
     )
     return parser
 
@@ -99,7 +110,7 @@ def _banner(url: str, key: str, data_dir: Path, teams: Sequence[str]) -> str:
     address = urlsplit(url)
     entity = (*teams, DEFAULT_TEAM)[0]
     # The scheme of the API goes where a URI has its path, as Airflow's own HTTP connections have it.
-    connection = f"wandb://:{quote(key)}@{address.netloc}/{address.scheme}?entity={quote(entity)}"
+    connection = f"wandb://:{quote(key, safe='$')}@{address.netloc}/{address.scheme}?entity={quote(entity)}"
     return "\n".join(
         (
             f"W&B dev server: {url}",

@@ -66,6 +66,8 @@ def write_lines(
     if not lines:
         return
     values = [_parsed(stream, offset + position, line) for position, line in enumerate(lines)]
+    if stream == HISTORY and writer is not None:
+        lines = _numbered(lines, values, last_step(conn, run))
     rows = [
         _row(run, stream, offset + position, line, value)
         for position, (line, value) in enumerate(zip(lines, values, strict=True))
@@ -248,6 +250,20 @@ def _parsed(stream: str, offset: int, line: str) -> Any:
         return json.loads(line)
     except ValueError as error:
         raise GraphQLError(f"line {offset} of the {stream} of a run is not JSON: {error}") from error
+
+
+def _numbered(lines: Sequence[str], values: Sequence[Any], last: int) -> list[str]:
+    """Give rows without a step the next one: one of several writers cannot know it, and wandb 0.30 leaves it out."""
+    numbered = []
+    for line, value in zip(lines, values, strict=True):
+        if isinstance(value, dict) and "_step" not in value:
+            value["_step"] = last + 1
+            line = json.dumps(value, separators=(",", ":"))
+        step = value.get("_step") if isinstance(value, dict) else None
+        if isinstance(step, int):
+            last = max(last, step)
+        numbered.append(line)
+    return numbered
 
 
 def _row(run: int, stream: str, offset: int, line: str, value: Any) -> tuple[int, str, int, int | None, str]:

@@ -171,7 +171,8 @@ class Opening:
             task={
                 name: provenance.get(name)
                 for name in ("dag_id", "dag_run_id", "task_id", "map_index", "try_number", "started_at")
-            },
+            }
+            | ({} if spec.stage is None else {"stage": spec.stage}),
             parent_run=provenance.get("parent_run"),
         )
 

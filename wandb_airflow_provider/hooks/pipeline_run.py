@@ -65,6 +65,7 @@ def known_attempts(hook: WandbHook, spec: RunSpec, ti: Any, states: Sequence[Tas
 
     :raises WandbUnavailableError: W&B cannot be reached, and the policy is ``fail``.
     """
+    root = f"{spec.entity}/{spec.project}/{spec.wandb_run_id}"
     try:
         found = attempts(
             hook.list_runs(str(spec.entity), str(spec.project), {"group": spec.group}), spec.wandb_run_id
@@ -73,14 +74,20 @@ def known_attempts(hook: WandbHook, spec: RunSpec, ti: Any, states: Sequence[Tas
         if spec.on_unavailable == "fail":
             raise
         log.warning("W&B cannot tell which runs belong to this DAG run: %s", error)
-        found = list(_pushed_attempts(ti, states))
+        # A stage without an address is in the spool, which knows its try.
+        found = [run for run in _pushed_attempts(ti, states) if run.path != root or run.url is not None]
     if spec.on_unavailable != "offline":
         return found
     from wandb_airflow_provider.hooks.outage import spooled_runs
 
-    waiting = {run.path: run for run in map(_spooled_attempt, spooled_runs(str(spec.spool), spec.group))}
-    waiting.pop(f"{spec.entity}/{spec.project}/{spec.wandb_run_id}", None)
-    return [run for run in found if run.path not in waiting] + list(waiting.values())
+    def key(run: TaskRun) -> Any:
+        # The stages of the pipeline run have one path.
+        return run.path if run.path != root else (run.task_id, run.map_index, run.try_number)
+
+    group = hook.privacy.distinct(spec.group)
+    spooled = map(_spooled_attempt, spooled_runs(str(spec.spool), group))
+    waiting = {key(run): run for run in spooled if run.task_id is not None}
+    return [run for run in found if key(run) not in waiting] + list(waiting.values())
 
 
 def _pushed_attempts(ti: Any, states: Sequence[TaskState]) -> Iterator[TaskRun]:
@@ -100,15 +107,16 @@ def _try_of(ti: Any, state: TaskState, ref: RunRef) -> int:
 
 
 def _spooled_attempt(manifest: Manifest) -> TaskRun:
+    prefix = manifest.prefix
     return TaskRun(
         task_id=manifest.task.get("task_id"),
         map_index=int(manifest.task.get("map_index", -1)),
         try_number=int(manifest.task.get("try_number") or 1),
         path=manifest.run.path,
         created_at=manifest.task.get("started_at") or manifest.started_at,
-        state=manifest.summary.get(STATE_KEY),
-        reason=manifest.summary.get(REASON_KEY),
-        seconds=manifest.summary.get(SECONDS_KEY),
+        state=manifest.summary.get(prefix + STATE_KEY),
+        reason=manifest.summary.get(prefix + REASON_KEY),
+        seconds=manifest.summary.get(prefix + SECONDS_KEY),
     )
 
 

@@ -26,7 +26,7 @@ _MOST = 20
 _PLACE = ("dag_id", "dag_run_id")
 
 
-def name_in_sources(hook: WandbHook, ref: RunRef, provenance: Mapping[str, Any]) -> None:
+def name_in_sources(hook: WandbHook, ref: RunRef, provenance: Mapping[str, Any]) -> dict[str, str]:
     """
     Put a link to a pipeline run into the runs that ``triggered_by`` of its provenance names.
 
@@ -35,6 +35,7 @@ def name_in_sources(hook: WandbHook, ref: RunRef, provenance: Mapping[str, Any])
     what the other wrote. Never raises; what cannot be written is a warning.
 
     :param provenance: ``config["airflow"]`` of the pipeline run.
+    :return: Addresses of the runs that were found, by their path.
     """
     content = {
         "dag_id": provenance["dag_id"],
@@ -42,16 +43,26 @@ def name_in_sources(hook: WandbHook, ref: RunRef, provenance: Mapping[str, Any])
         "run": ref.path,
         "url": ref.url,
     }
+    found: dict[str, str] = {}
     for source, cause in _sources(provenance["triggered_by"]):
         try:
-            _write(hook, source, cause, f"{ref.wandb_run_id}.json", {**content, "kind": cause["kind"]})
+            with hook.translate_errors(f"add to the W&B run {source.path!r}"):
+                run = hook.get_conn().run(source.path)
+                if _check(hook, run, source, cause):
+                    found[source.path] = run.url
+                    _write(hook, run, f"{ref.wandb_run_id}.json", {**content, "kind": cause["kind"]})
         except (WandbError, OSError) as error:
             log.warning("The W&B run %s, which started this DAG run, does not say so: %s", source, error)
+    return found
 
 
 def _sources(triggered_by: Sequence[Mapping[str, Any]]) -> Iterator[tuple[RunRef, Mapping[str, Any]]]:
-    """Yield the runs of other DAG runs. One that logged a registry version may be anybody's, and is left alone."""
-    found = {entry["run"]: entry for entry in triggered_by if entry.get("run") and entry.get("dag_run_id")}
+    """Yield the runs of other DAG runs, and those that logged a version whose alias moved."""
+    found = {
+        entry["run"]: entry
+        for entry in triggered_by
+        if entry.get("run") and (entry.get("dag_run_id") or entry.get("artifact"))
+    }
     for run, entry in list(found.items())[:_MOST]:
         try:
             yield RunRef.from_json(run), entry
@@ -59,23 +70,36 @@ def _sources(triggered_by: Sequence[Mapping[str, Any]]) -> Iterator[tuple[RunRef
             log.warning("What started this DAG run names no W&B run: %s", error)
 
 
-def _write(
-    hook: WandbHook, source: RunRef, cause: Mapping[str, Any], name: str, content: Mapping[str, Any]
-) -> None:
-    with hook.translate_errors(f"add to the W&B run {source.path!r}"):
-        run = hook.get_conn().run(source.path)
-        place = run.config.get(CONFIG_KEY) or {}
-        expected = _redacted(hook, {key: cause.get(key) for key in _PLACE})
-        # Whoever may start this DAG chooses its conf, but not in which run our key writes.
-        if any(expected.get(key) is None or place.get(key) != expected[key] for key in _PLACE):
+def _check(hook: WandbHook, run: Any, source: RunRef, cause: Mapping[str, Any]) -> bool:
+    """
+    Say whether the run is one of ours, so that it may be written to.
+
+    :raises WandbConfigurationError: it is not what started this DAG run. Whoever may start a DAG, or send an event,
+        chooses what that says, but not in which run our key writes.
+    """
+    place = run.config.get(CONFIG_KEY) or {}
+    if not cause.get("dag_run_id"):
+        version = str(cause["artifact"])
+        if hook.get_artifact(version).source_run != source.path:
             raise WandbConfigurationError(
-                f"It is not of the DAG run {cause.get('dag_id')}/{cause['dag_run_id']}, which this one was started by."
+                f"It has not logged the artifact {version!r}, of which the event is."
             )
-        with tempfile.TemporaryDirectory(prefix="wandb-airflow-") as folder:
-            path = Path(folder, FOLDER, name)
-            path.parent.mkdir(parents=True)
-            path.write_text(json.dumps(_redacted(hook, content), indent=2), "utf-8")
-            run.upload_file(str(path), root=folder)
+        # One that is not of Airflow may be anybody's, and is left alone.
+        return bool(place.get("dag_run_id"))
+    expected = _redacted(hook, {key: cause.get(key) for key in _PLACE})
+    if any(expected.get(key) is None or place.get(key) != expected[key] for key in _PLACE):
+        raise WandbConfigurationError(
+            f"It is not of the DAG run {cause.get('dag_id')}/{cause['dag_run_id']}, which this one was started by."
+        )
+    return True
+
+
+def _write(hook: WandbHook, run: Any, name: str, content: Mapping[str, Any]) -> None:
+    with tempfile.TemporaryDirectory(prefix="wandb-airflow-") as folder:
+        path = Path(folder, FOLDER, name)
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps(_redacted(hook, content), indent=2), "utf-8")
+        run.upload_file(str(path), root=folder)
 
 
 def _redacted(hook: WandbHook, content: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -21,6 +21,7 @@ from wandb_airflow_provider.exceptions import (
     WandbConfigurationError,
     WandbError,
     WandbNotFoundError,
+    WandbPromotionRefusedError,
     WandbUnavailableError,
 )
 from wandb_airflow_provider.identity import RunRef
@@ -277,7 +278,10 @@ class WandbHook(BaseHook):
         """
         Link an artifact version into a registry collection and give it aliases there, taking them from others.
 
+        Both are one write: nobody sees an alias that no version has.
+
         :return: The version in the registry, re-read after the write.
+        :raises WandbPromotionRefusedError: the version has another digest than the reference. Nothing is written.
         """
         for alias in aliases:
             validate_alias(alias)
@@ -285,9 +289,27 @@ class WandbHook(BaseHook):
         self.privacy.require_clean("The collection", collection)
         target = f"{self.registry_project(registry)}/{validate_artifact_name(collection)}"
         artifact = self._artifact(source)
+        if artifact.digest != source.digest:
+            raise WandbPromotionRefusedError(
+                f"{source} is not linked into {target!r}: its digest is {artifact.digest!r} in W&B, and "
+                f"{source.digest!r} in the reference. It is not the same content."
+            )
         with self.translate_errors(f"link {source} into {target!r}"):
             linked = artifact.link(target, aliases=list(aliases))
         return self.get_artifact(f"{linked.qualified_name.rpartition(':')[0]}:{linked.version}")
+
+    def remove_alias(self, version: ArtifactRef, alias: str) -> None:
+        """
+        Take an alias from a version; where it has moved to another version meanwhile, it stays there.
+
+        :param version: As its collection names it: in a registry, the registry's own version.
+        """
+        artifact = self._artifact(version)
+        if alias not in artifact.aliases:
+            return
+        artifact.aliases = [kept for kept in artifact.aliases if kept != alias]
+        with self.translate_errors(f"take the alias {alias!r} from {version}"):
+            artifact.save()
 
     def translate_errors(self, action: str) -> AbstractContextManager[None]:
         """Turn what wandb raises into this package's errors; ``action`` completes "Could not ..."."""

@@ -107,7 +107,8 @@ class WandbDownloadArtifactOperator(WandbBaseOperator):
     sees it only when both mount it; otherwise download inside the task that needs it, with
     :func:`~wandb_airflow_provider.hooks.artifacts.download_artifact`.
 
-    :param artifact: A reference from XCom, or ``[[entity/]project/]name:alias``. (templated)
+    :param artifact: A reference from XCom, ``by_reference`` of a task's output that became an artifact, or
+        ``[[entity/]project/]name:alias``. (templated)
     :param folder: Created when missing. (templated)
     :param part: Download only the paths that start with this prefix. (templated)
     :raises WandbArtifactNotFoundError: no such artifact, version or alias. Not retried.
@@ -121,12 +122,16 @@ class WandbDownloadArtifactOperator(WandbBaseOperator):
         self, *, artifact: str | Mapping[str, Any], folder: str, part: str | None = None, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
-        self.artifact = artifact
+        self.artifact: Any = artifact
         self.folder = folder
         self.part = part
 
     def check(self) -> None:
         """Refuse what names no artifact."""
+        from wandb_airflow_provider.xcom.stored_value import StoredValue
+
+        if isinstance(self.artifact, StoredValue):
+            self.artifact = self.artifact.artifact_path
         split_artifact_path(self.artifact if isinstance(self.artifact, str) else as_ref(self.artifact).path)
 
     def execute_in_run(self, context: Context, wandb_run: wandb.Run) -> dict[str, Any]:

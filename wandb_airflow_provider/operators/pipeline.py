@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
+from wandb_airflow_provider import sdk
 from wandb_airflow_provider.capabilities import task_breadcrumbs
 from wandb_airflow_provider.hierarchy import ROOT_JOB_TYPE, known_pipelines
 from wandb_airflow_provider.hooks.pipeline_run import known_attempts, task_states, write_end
+from wandb_airflow_provider.hooks.runs import borrowed_sdk
 from wandb_airflow_provider.hooks.triggered_runs import name_in_sources
 from wandb_airflow_provider.hooks.wandb import WandbHook
 from wandb_airflow_provider.identity import CONFIG_KEY, RUN_KEY, RUN_URL_KEY, TaskIdentity, clean_tags
@@ -86,6 +88,28 @@ class _PipelineOperator(BaseOperator):
         if ref.url is not None:
             context["ti"].xcom_push(key=RUN_URL_KEY, value=ref.url)
 
+    @staticmethod
+    def _complete(
+        hook: WandbHook, session: RunSession, provenance: Mapping[str, Any], *, again: bool = False
+    ) -> None:
+        """
+        Let this run and those that started its DAG run lead to each other.
+
+        :param again: The opening task has done so; only its config is replaced by that of the closing one.
+        """
+        if not session.is_recorded or session.ref.offline:
+            return
+        if again and all(cause.get("url") or not cause.get("run") for cause in provenance["triggered_by"]):
+            return
+        urls = name_in_sources(hook, session.ref, provenance)
+        causes = [
+            {**cause, "url": cause.get("url") or urls.get(cause.get("run"))}
+            for cause in provenance["triggered_by"]
+        ]
+        if causes != provenance["triggered_by"]:
+            completed = {CONFIG_KEY: {**provenance, "triggered_by": causes}}
+            session.run.config.update(hook.privacy.mapping("config", completed), allow_val_change=True)  # type: ignore[no-untyped-call]
+
 
 class WandbPipelineOpenOperator(_PipelineOperator):
     """
@@ -105,12 +129,14 @@ class WandbPipelineOpenOperator(_PipelineOperator):
                 self.dag_id,
             )
         hook = self.hook
-        spec = self._spec(context, hook)
-        with hook.open_run(spec) as session:
+        with borrowed_sdk(keep=True):
+            sdk.start()
+            spec = self._spec(context, hook)
+            opening = hook.open_run(spec)
+        with opening as session:
             self._session = session
             self._announce(context, session)
-            if session.is_recorded and not session.ref.offline:
-                name_in_sources(hook, session.ref, spec.config[CONFIG_KEY])
+            self._complete(hook, session, spec.config[CONFIG_KEY])
             session.state_on_success = "running"
 
 
@@ -124,17 +150,21 @@ class WandbPipelineCloseOperator(_PipelineOperator):
     def execute(self, context: Context) -> Mapping[str, Any]:
         """Read the tasks' states from Airflow and their runs from W&B, and finish the pipeline run."""
         hook, ti = self.hook, context["ti"]
-        spec = self._spec(context, hook)
-        states = task_states(
-            task_breadcrumbs(ti, ti.dag_id, ti.run_id, context["dag"].task_ids),
-            without=self.wandb_pipeline_settings.open_task_id,
-        )
-        runs = known_attempts(hook, spec, ti, states)
-        outcome = dag_run_outcome(_leaves(context["dag"], self.task_id), states, runs)
-        # The tags that the run has got from its tasks stay as they are.
-        with hook.open_run(spec._replace(tags=())) as session:
+        with borrowed_sdk(keep=True):
+            sdk.start()
+            spec = self._spec(context, hook)
+            states = task_states(
+                task_breadcrumbs(ti, ti.dag_id, ti.run_id, context["dag"].task_ids),
+                without=self.wandb_pipeline_settings.open_task_id,
+            )
+            runs = known_attempts(hook, spec, ti, states)
+            outcome = dag_run_outcome(_leaves(context["dag"], self.task_id), states, runs)
+            # The tags that the run has got from its tasks stay as they are.
+            opening = hook.open_run(spec._replace(tags=()))
+        with opening as session:
             self._session = session
             self._announce(context, session)
+            self._complete(hook, session, spec.config[CONFIG_KEY], again=True)
             session.run.summary.update(_wall_time(context))
             write_end(session, outcome, states, runs)
         return outcome.to_json()

@@ -46,7 +46,8 @@ class Manifest(NamedTuple):
     :param mode: ``offline``: W&B received nothing of it. ``online``: it may have received a part.
     :param started_at: ISO time with zone.
     :param task_state: What the task wrote as ``airflow/state``.
-    :param task: ``dag_id``, ``dag_run_id``, ``task_id``, ``map_index`` and ``try_number``.
+    :param task: ``dag_id``, ``dag_run_id``, ``task_id``, ``map_index``, ``try_number`` and ``started_at``; and
+        ``stage``, the name under which the task wrote to a run that others write to as well.
     :param files: Size in bytes and SHA-256 of each file, by its path below the entry's folder ``run``.
     :param folder: Where the task had that folder: paths within the run's data point there.
     :param summary: The run's last summary values, as far as they are plain values.
@@ -74,6 +75,12 @@ class Manifest(NamedTuple):
     summary: Mapping[str, Any] = MappingProxyType({})
     files: Mapping[str, tuple[int, str]] = MappingProxyType({})
     attempt: Attempt | None = None
+
+    @property
+    def prefix(self) -> str:
+        """What the keys begin with that the task wrote."""
+        stage = self.task.get("stage")
+        return f"{stage}/" if stage else ""
 
     def to_json(self) -> str:
         """Return the text of ``manifest.json``."""

@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from wandb_airflow_provider.credentials import account_environment
 from wandb_airflow_provider.exceptions import WandbUnavailableError
 
 if TYPE_CHECKING:
@@ -82,20 +83,9 @@ class SyncProcess:
                 _end(self._process)
 
     def _environment(self, *, continues: bool) -> dict[str, str]:
-        # Whatever the worker sets for wandb is meant for other runs: an id, a mode, a project.
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
-        environment |= {
-            "WANDB_API_KEY": self._connection.api_key,
-            "WANDB_DIR": str(self._scratch),
-            "WANDB_DATA_DIR": str(self._scratch),
-            "WANDB_CACHE_DIR": str(self._scratch),
-            "WANDB_CONFIG_DIR": str(self._scratch),
-            "NETRC": str(self._scratch / "no-netrc"),
-            # The commit of this folder is not the one that the run was made with.
-            "WANDB_DISABLE_GIT": "true",
-        }
-        if self._connection.host:
-            environment["WANDB_BASE_URL"] = self._connection.host
+        environment = account_environment(self._scratch, self._connection.api_key, self._connection.host)
+        # The commit of this folder is not the one that the run was made with.
+        environment["WANDB_DISABLE_GIT"] = "true"
         if continues:
             environment["WANDB_RESUME"] = "allow"
         return environment

@@ -14,13 +14,13 @@ from typing import NamedTuple
 __all__ = ["RunLog", "TransactionLogError", "read_transaction_log"]
 
 _FILE_HEADER = b":W&B"
-_FILE_HEADER_BYTES = 7
-_BLOCK_BYTES = 32768
-_CHUNK_HEADER_BYTES = 7
-_FULL, _FIRST, _MIDDLE, _LAST = 1, 2, 3, 4
+FILE_HEADER_BYTES = 7
+BLOCK_BYTES = 32768
+CHUNK_HEADER_BYTES = 7
+FULL, FIRST, MIDDLE, LAST = 1, 2, 3, 4
 
 # Field numbers of wandb's protobuf messages, which old files pin for all times.
-_HISTORY, _ARTIFACT, _RUN, _EXIT = 2, 8, 17, 18
+HISTORY, _ARTIFACT, _RUN, _EXIT = 2, 8, 17, 18
 _ARTIFACT_TYPE, _ARTIFACT_NAME, _EXIT_CODE = 4, 5, 1
 _RUN_STARTING_STEP, _RUN_RESUMED = 14, 18
 
@@ -53,18 +53,18 @@ def read_transaction_log(path: Path) -> RunLog:
     """
     rows, exit_code, artifacts = 0, None, dict[str, None]()
     resumed, starting_step, opened = False, 0, False
-    for message in _messages(path.read_bytes(), path):
-        for number, value in _fields(message):
-            if number == _HISTORY:
+    for message in messages(path.read_bytes(), path):
+        for number, value in fields(message):
+            if number == HISTORY:
                 rows += 1
             elif number == _EXIT and isinstance(value, bytes):
-                exit_code = _signed(_integers(value).get(_EXIT_CODE, 0))
+                exit_code = _signed(integers(value).get(_EXIT_CODE, 0))
             elif number == _ARTIFACT and isinstance(value, bytes):
                 texts = _texts(value)
                 artifacts[f"{texts.get(_ARTIFACT_TYPE, '')}/{texts.get(_ARTIFACT_NAME, '')}"] = None
             elif number == _RUN and isinstance(value, bytes) and not opened:
                 opened = True
-                numbers = _integers(value)
+                numbers = integers(value)
                 resumed, starting_step = (
                     bool(numbers.get(_RUN_RESUMED)),
                     _signed(numbers.get(_RUN_STARTING_STEP, 0)),
@@ -72,46 +72,57 @@ def read_transaction_log(path: Path) -> RunLog:
     return RunLog(rows, exit_code, tuple(artifacts), resumed, starting_step)
 
 
-def _messages(data: bytes, path: Path) -> Iterator[bytes]:
+def messages(data: bytes, path: Path) -> Iterator[bytes]:
+    """Yield the entries of a file, without one that is cut off at its end."""
     if not data.startswith(_FILE_HEADER):
         raise TransactionLogError(f"{path} does not begin like a W&B transaction log.")
-    position, parts = _FILE_HEADER_BYTES, list[bytes]()
-    while position + _CHUNK_HEADER_BYTES <= len(data):
-        left = _BLOCK_BYTES - position % _BLOCK_BYTES
-        if left < _CHUNK_HEADER_BYTES:
+    position, parts = FILE_HEADER_BYTES, list[bytes]()
+    while position + CHUNK_HEADER_BYTES <= len(data):
+        left = BLOCK_BYTES - position % BLOCK_BYTES
+        if left < CHUNK_HEADER_BYTES:
             position += left
             continue
         length = int.from_bytes(data[position + 4 : position + 6], "little")
         kind = data[position + 6]
-        start = position + _CHUNK_HEADER_BYTES
+        start = position + CHUNK_HEADER_BYTES
         position = start + length
         if kind == 0 or position > len(data):
             return
-        if kind not in (_FULL, _FIRST, _MIDDLE, _LAST):
+        if kind not in (FULL, FIRST, MIDDLE, LAST):
             raise TransactionLogError(f"{path} has a chunk of the unknown kind {kind}.")
-        if kind in (_FULL, _FIRST):
+        if kind in (FULL, FIRST):
             parts = []
         parts.append(data[start:position])
-        if kind in (_FULL, _LAST):
+        if kind in (FULL, LAST):
             yield b"".join(parts)
 
 
-def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
+def fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
+    """Yield number and value of each field of a protobuf message, floating point numbers left out."""
+    for number, value, _ in raw_fields(message):
+        if value is not None:
+            yield number, value
+
+
+def raw_fields(message: bytes) -> Iterator[tuple[int, int | bytes | None, bytes]]:
+    """Yield number, value and encoding of each field of a protobuf message; None stands for a floating point number."""
     position = 0
     while position < len(message):
+        start = position
         tag, position = _varint(message, position)
         number, kind = tag >> 3, tag & 7
+        value: int | bytes | None = None
         if kind == 0:
             value, position = _varint(message, position)
-            yield number, value
         elif kind == 2:
             length, position = _varint(message, position)
-            yield number, message[position : position + length]
+            value = message[position : position + length]
             position += length
         elif kind in (1, 5):
             position += 8 if kind == 1 else 4
         else:
             raise TransactionLogError(f"A record has a field of the unknown kind {kind}.")
+        yield number, value, message[start:position]
 
 
 def _varint(message: bytes, position: int) -> tuple[int, int]:
@@ -126,14 +137,15 @@ def _varint(message: bytes, position: int) -> tuple[int, int]:
     raise TransactionLogError("A record ends within a number.")
 
 
-def _integers(message: bytes) -> dict[int, int]:
-    return {number: value for number, value in _fields(message) if isinstance(value, int)}
+def integers(message: bytes) -> dict[int, int]:
+    """Return the fields of a protobuf message that are whole numbers."""
+    return {number: value for number, value in fields(message) if isinstance(value, int)}
 
 
 def _texts(message: bytes) -> dict[int, str]:
     return {
         number: value.decode("utf-8", "replace")
-        for number, value in _fields(message)
+        for number, value in fields(message)
         if isinstance(value, bytes)
     }
 

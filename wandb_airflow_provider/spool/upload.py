@@ -22,9 +22,11 @@ from wandb_airflow_provider.exceptions import (
     WandbNotFoundError,
     WandbUnavailableError,
 )
+from wandb_airflow_provider.spool.continued_log import continued_folder
 from wandb_airflow_provider.spool.manifest import Attempt, Manifest, in_upload_order
 from wandb_airflow_provider.spool.store import Spool
 from wandb_airflow_provider.spool.sync_process import SyncProcess
+from wandb_airflow_provider.spool.transaction_log import TransactionLogError
 
 if TYPE_CHECKING:
     from wandb_airflow_provider.connection import WandbConnection
@@ -37,7 +39,11 @@ _SETTLE_SECONDS = 30.0
 _POLL_SECONDS = 1.0
 _PAGE = 10_000
 _FAILED_STATES = ("failed", "crashed", "killed", "preempted", "preempting")
+_ENDED = ("finished", *_FAILED_STATES)
 _OF_ONE_PART = ("airflow/reason", "airflow/reconciled")
+# What a task notes of its end in the summary, and in the config of its place.
+_END = ("airflow/state", "airflow/seconds")
+_PROVENANCE = "airflow"
 _FOLDER_PREFIX = "wandb-airflow-"
 
 
@@ -67,6 +73,7 @@ class _Remote(NamedTuple):
     state: str
     rows: int
     rows_before: int
+    last_step: int
     newer: bool
     summary: Mapping[str, Any]
     tags: Sequence[str]
@@ -155,22 +162,32 @@ class SpoolUpload:
         return None
 
     def _upload(self, manifest: Manifest, scratch: Path) -> None:
+        if manifest.attempt is None and self._is_there(manifest):
+            self._settle(manifest, scratch)
+            return
         manifest = self._with_attempt(manifest)
         attempt = manifest.attempt or Attempt(continues=False, base_rows=0)
         error = self._difference(manifest, attempt)
         if error is not None:
-            self._refuse_twice(manifest, attempt)
+            last_step = self._refuse_twice(manifest, attempt)
             folder = self._spool.fetch(manifest, scratch)
             with _at(manifest.folder, folder):
                 runs = sorted(folder.glob("wandb/*run-*"))
                 if not runs:
                     raise WandbConfigurationError(f"Entry {manifest.entry!r} holds no run.")
-                said = self._sync(runs[-1], attempt)
+                run_folder = runs[-1]
+                if last_step is not None and manifest.mode == "offline":
+                    run_folder = _continued(run_folder, last_step, scratch / manifest.entry)
+                said = self._sync(run_folder, attempt)
             error = self._settled_difference(manifest, attempt)
             if error is not None:
                 raise WandbUnavailableError(f"W&B does not have all of the run: {error}. wandb said: {said}")
         if attempt.continues:
             self._restore(manifest, attempt)
+        self._settle(manifest, scratch)
+
+    def _settle(self, manifest: Manifest, scratch: Path) -> None:
+        """Mark an entry as uploaded, or remove it."""
         if self._keep:
             self._spool.write(manifest._replace(state="synced"))
         else:
@@ -181,6 +198,26 @@ class SpoolUpload:
         if self._process is None:
             raise RuntimeError("The upload has not begun.")
         return self._process.upload(run_folder, continues=attempt.continues)
+
+    def _is_there(self, manifest: Manifest) -> bool:
+        """
+        Tell whether W&B has this very part already, from another copy of the spool.
+
+        A part that was uploaded whole has written when it began, how long it took, to a millisecond, and how it ended.
+        """
+        try:
+            run = self._read(manifest)
+        except WandbNotFoundError:
+            return False
+        place = dict(run.config).get(f"{manifest.prefix}{_PROVENANCE}") or {}
+        began, found = manifest.task.get("started_at"), run.summary_metrics
+        end = [manifest.prefix + name for name in _END]
+        if not began or place.get("started_at") != began or any(key not in manifest.summary for key in end):
+            return False
+        if any(found.get(key) != manifest.summary[key] for key in end):
+            return False
+        remote = self._remote(manifest)
+        return remote is not None and remote.rows >= manifest.history_rows and remote.state in _ENDED
 
     def _with_attempt(self, manifest: Manifest) -> Manifest:
         """Note, before the first upload, what W&B has of the run, so that a second one can tell."""
@@ -203,8 +240,12 @@ class SpoolUpload:
         self._spool.write(manifest)
         return manifest
 
-    def _refuse_twice(self, manifest: Manifest, attempt: Attempt) -> None:
-        """Refuse to add rows a second time to a run whose history must be continued; others are simply repeated."""
+    def _refuse_twice(self, manifest: Manifest, attempt: Attempt) -> int | None:
+        """
+        Refuse to add rows a second time to a run whose history must be continued; others are simply repeated.
+
+        Returns the last step of a history that is continued.
+        """
         remote = self._remote(manifest) if attempt.continues else None
         if remote is not None and remote.rows > attempt.base_rows:
             raise WandbConfigurationError(
@@ -212,6 +253,7 @@ class SpoolUpload:
                 f"{remote.rows - attempt.base_rows} of its {manifest.history_rows} rows of history, and would add them "
                 "again. Its data is kept; `wandb sync --id NEW_ID` uploads it as a run of its own."
             )
+        return remote.last_step if remote is not None else None
 
     def _settled_difference(self, manifest: Manifest, attempt: Attempt) -> str | None:
         # W&B shows what it was sent with some delay.
@@ -269,7 +311,13 @@ class SpoolUpload:
         before = sum(step < manifest.starting_step for step in steps)
         summary = {key: value for key, value in run.summary_metrics.items() if not key.startswith("_")}
         return _Remote(
-            str(run.state), len(steps), before, _is_newer(run, manifest), summary, tuple(run.tags or ())
+            str(run.state),
+            len(steps),
+            before,
+            max(steps, default=-1),
+            _is_newer(run, manifest),
+            summary,
+            tuple(run.tags or ()),
         )
 
     def _restore(self, manifest: Manifest, attempt: Attempt) -> None:
@@ -304,6 +352,14 @@ def _is_newer(run: Any, manifest: Manifest) -> bool:
     if not written or not own:
         return False
     return datetime.fromisoformat(written) > datetime.fromisoformat(own)
+
+
+def _continued(run_folder: Path, last_step: int, scratch: Path) -> Path:
+    """Return what to upload of a run's folder, so that its steps come after those that W&B has."""
+    try:
+        return continued_folder(run_folder, last_step, scratch)
+    except TransactionLogError as error:
+        raise WandbConfigurationError(f"What was logged cannot be continued: {error}") from error
 
 
 def _uploaded_files(manifest: Manifest) -> set[str]:

@@ -28,7 +28,7 @@ with DAG("ending_marked_failed", schedule=None), wandb_pipeline():
 with DAG("ending_timeout", schedule=None), wandb_pipeline():
     work_for_long.override(task_id="too_slow", execution_timeout=timedelta(seconds=20))()
 
-with DAG("ending_run_timeout", schedule=None, dagrun_timeout=timedelta(seconds=25)), wandb_pipeline():
+with DAG("ending_run_timeout", schedule=None, dagrun_timeout=timedelta(seconds=40)), wandb_pipeline():
     work_for_long.override(task_id="out_of_time")() >> work_for_long.override(task_id="never")()
 
 with DAG("ending_run_marked_failed", schedule=None), wandb_pipeline():

@@ -6,10 +6,14 @@ from airflow.sdk import DAG, task
 
 from wandb_airflow_provider import WandbCreateAutomationOperator, wandb_alias_asset
 
+# The one is polled so rarely that only a webhook can start it, the other all the time. Two connections, because all
+# watchers of one connection and registry are polled at the shortest of their intervals.
 CONN_ID = "wandb_of_webhooks"
-# The one is polled so rarely that only a webhook can start it, the other all the time.
+POLLED_CONN_ID = "wandb_of_webhooks_polled"
 PUSHED = wandb_alias_asset("model", "pushed", "production", wandb_conn_id=CONN_ID, poll_interval=3600)
-BOTH = wandb_alias_asset("model", "pushed-and-polled", "production", wandb_conn_id=CONN_ID, poll_interval=1)
+BOTH = wandb_alias_asset(
+    "model", "pushed-and-polled", "production", wandb_conn_id=POLLED_CONN_ID, poll_interval=1
+)
 
 
 @task

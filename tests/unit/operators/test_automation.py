@@ -11,6 +11,7 @@ from airflow.sdk import DAG
 
 from wandb_airflow_provider import MetricCondition, WandbCreateAutomationOperator, webhook_payload
 from wandb_airflow_provider.exceptions import WandbConfigurationError
+from wandb_airflow_provider.hooks import automations
 
 RunTask = Callable[..., Any]
 
@@ -102,6 +103,29 @@ def test_automation_on_an_alias_is_created_once_changed_when_asked_to_and_else_l
     assert elsewhere.state == "failed"
     assert isinstance(elsewhere.error, WandbConfigurationError)
     assert f"which watches {collection!r}" in str(elsewhere.error)
+
+
+def test_automation_that_another_task_creates_at_the_same_time_is_left_alone(
+    monkeypatch: pytest.MonkeyPatch,
+    run_task: RunTask,
+    hook: Any,
+    outcomes: Callable[..., list[str]],
+    unique: str,
+) -> None:
+    hook.get_conn().create_project(unique, "local")
+    wanted = {"name": unique, "states": ["failed"]}
+    assert outcomes(wanted) == ["created", "unchanged"]
+    find, looks = automations._named, []
+
+    def find_late(*names: Any) -> Any:
+        looks.append(names)
+        return find(*names) if len(looks) > 1 else None
+
+    monkeypatch.setattr(automations, "_named", find_late)
+    ended = run_task(operator(**wanted))
+    assert (ended.state, ended.error) == ("success", None)
+    assert ended.xcom()["outcome"] == "unchanged"
+    assert len(looks) == 2
 
 
 def test_automations_on_runs_say_what_they_wait_for(

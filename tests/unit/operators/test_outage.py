@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,7 +19,7 @@ from wandb_airflow_provider.exceptions import WandbOfflineError
 from wandb_airflow_provider.hooks.run_record import RunRecord
 from wandb_airflow_provider.hooks.wandb import WandbHook
 from wandb_airflow_provider.identity import RunRef
-from wandb_airflow_provider.spool import upload
+from wandb_airflow_provider.spool import continued_log, upload
 from wandb_airflow_provider.spool.manifest import Manifest
 from wandb_airflow_provider.spool.store import Spool
 
@@ -74,7 +75,7 @@ def run(run_task: Callable[..., Any], spool: str) -> Callable[..., Any]:
 def sync(run_task: Callable[..., Any], spool: str) -> Callable[..., Any]:
     def sync(**arguments: Any) -> Any:
         with DAG("maintenance", schedule=None):
-            operator = WandbSyncOperator(task_id="sync", spool=spool, **arguments)
+            operator = WandbSyncOperator(task_id="sync", **{"spool": spool, **arguments})
         return run_task(operator)
 
     return sync
@@ -152,6 +153,7 @@ def test_an_offline_run_is_complete_after_sync_and_syncing_again_adds_nothing(
     assert [path for path in files if server.api_key.encode() in path.read_bytes()] == []
 
     before = settings_of_wandb()
+    copy = shutil.copytree(spool, tmp_path / "copy")
     synced(sync(keep=True))
     assert settings_of_wandb() == before
     record, metrics = read(task)
@@ -175,6 +177,10 @@ def test_an_offline_run_is_complete_after_sync_and_syncing_again_adds_nothing(
     assert read(task)[1] == list(range(100))
     assert entries(spool) == []
     assert synced(sync()) == {"synced": [], "failed": {}, "waiting": []}
+    # A copy of the spool that knows nothing of all this, such as one from a backup.
+    assert synced(sync(spool=str(copy)))["synced"] == [record.ref.path]
+    assert read(task)[1] == list(range(100))
+    assert entries(str(copy)) == []
     assert len(server.runs(unique)) == 1
 
 
@@ -229,9 +235,18 @@ def test_an_outage_that_begins_in_the_middle_loses_nothing(
     assert (record.state, metrics) == ("finished", [*range(20), *range(30)])
 
 
+@pytest.mark.parametrize("steps_by", ["wandb", "the package"])
 def test_a_task_that_resumes_its_run_offline_continues_the_history(
-    server: Any, run: Callable[..., Any], sync: Callable[..., Any], read: Callable[..., Any]
+    server: Any,
+    run: Callable[..., Any],
+    sync: Callable[..., Any],
+    read: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    steps_by: str,
 ) -> None:
+    if steps_by == "the package":
+        # As with an older wandb, which repeats the steps.
+        monkeypatch.setattr(continued_log, "COUNTS_ON", (99, 0))
     run(work, wandb_retries="resume", op_kwargs={"end": ValueError("no")})
     with server.away():
         run(work, wandb_retries="resume", try_number=2, op_kwargs={"end": ValueError("no")})
@@ -239,6 +254,7 @@ def test_a_task_that_resumes_its_run_offline_continues_the_history(
     synced(sync())
     record, metrics = read(task)
     assert (record.state, metrics) == ("finished", [*range(5)] * 3)
+    assert record.summary["_step"] == 14
 
 
 def test_a_killed_offline_task_is_synced_as_killed(
