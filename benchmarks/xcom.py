@@ -87,13 +87,13 @@ def measure(rounds: int, *, megabytes: int = 32, folder_megabytes: int = 1000) -
             Figure(f"{what}, backend / common-io", median(seconds["backend"]) / usual, "x", bar=bar),
             Figure(f"{what}, limit / common-io", median(seconds["limit"]) / usual, "x"),
             spread(
-                f"{what}, memory of a push / the table",
+                f"memory of a push / the table, {what}",
                 found[f"{kind}_push_memory"],
                 "x",
                 bar=_MOST_EXTRA_MEMORY,
             ),
             spread(
-                f"{what}, memory of a pull / the table",
+                f"memory of a pull / the table, {what}",
                 found[f"{kind}_pull_memory"],
                 "x",
                 bar=_MOST_EXTRA_MEMORY,

@@ -35,6 +35,8 @@ BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
     "mapped tasks": lambda: mapped_tasks.measure(0, tasks=4, workers=2),
     "xcom": lambda: xcom.measure(0, megabytes=1, folder_megabytes=20),
 }
+# What a small table takes of memory, and a small value of time, is lost in the noise.
+MAY_BE_NOTHING = ("memory of", "a small value")
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)
@@ -47,7 +49,7 @@ def test_benchmark_of_a_small_size_measures_and_loses_nothing(name: str) -> None
             assert 0 < figure.value <= 12, figure
         elif figure.unit in ("runs", "rows"):
             assert figure.value == 0, figure
-        elif figure.unit != "MB":
+        elif figure.unit != "MB" and not figure.name.startswith(MAY_BE_NOTHING):
             assert figure.value > 0, figure
 
 

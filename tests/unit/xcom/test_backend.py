@@ -346,7 +346,6 @@ def test_a_large_file_goes_to_the_store_in_parts_that_leave_memory(
     backend: Backend, option: Any, bucket: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(objects, "_WHOLE_BYTES", 10 << 20)
-    monkeypatch.setattr(objects, "_PART_BYTES", 5 << 20)
     option(storage=f"s3://{bucket.name}/xcom")
     content = os.urandom(11 << 20)
     (tmp_path / "large.bin").write_bytes(content)

@@ -16,9 +16,9 @@ __all__ = ["SparseCodec"]
 
 _FORMATS = ("csr", "csc", "bsr", "coo", "dia", "lil", "dok")
 _TYPES = tuple(f"{name}_{kind}" for name in _FORMATS for kind in ("array", "matrix"))
-# What each consists of; lists and dictionaries are passed by their coordinates.
 # A row of the "list of lists" format is two lists and two pointers, however empty it is.
 _LIST_ROW_BYTES = 128
+# What each consists of; lists and dictionaries are passed by their coordinates.
 _PARTS = {
     "csr": ("data", "indices", "indptr"),
     "csc": ("data", "indices", "indptr"),

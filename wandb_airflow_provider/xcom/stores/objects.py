@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -26,7 +27,7 @@ __all__ = ["ObjectStore", "StoredObject"]
 
 _WITHOUT_ARTIFACT = ".without-artifact"
 _WHOLE_BYTES = 32 << 20
-_PART_BYTES = 8 << 20
+_PART_BYTES = 5 << 20
 _MOST_PARTS = 9000
 
 
@@ -98,7 +99,7 @@ class ObjectStore:
                         f"{what}: {path!r} has {found} bytes, and its index says {facts.size} with "
                         f"sha256:{facts.sha256}. It was altered; clear the task that pushed it."
                     )
-                self._fs.get_file(source, str(target))
+                self._receive(source, target)
                 check_file(target, facts, what)
         return index
 
@@ -179,6 +180,13 @@ class ObjectStore:
             part = size // 2 + 1 if size < _WHOLE_BYTES else _PART_BYTES
             chunks["chunksize"] = max(part, -(-size // _MOST_PARTS))
         self._fs.put_file(str(source), target, **chunks)
+
+    def _receive(self, source: str, target: Path) -> None:
+        chunks = {}
+        if "s3" in self._protocols() and "chunksize" in inspect.signature(self._fs.get_file).parameters:
+            # As on the way there; releases of s3fs without it read piece by piece.
+            chunks["chunksize"] = _PART_BYTES
+        self._fs.get_file(source, str(target), **chunks)
 
     def _protocols(self) -> tuple[str, ...]:
         found = self._fs.protocol
