@@ -131,7 +131,8 @@ lock: $(STAMP)
 	$(COMPILE) $(LOCK) docker/devserver.in -c constraints.txt -o docker/devserver.txt
 	for sdk in $(basename $(wildcard tools/sdk/*.in)); do $(COMPILE) $(LOCK) $$sdk.in -o $$sdk.txt; done
 	for cell in $(basename $(wildcard tools/matrix/airflow-*.in)); do \
-	  $(COMPILE) $(LOCK) pyproject.toml tools/matrix/tests.in $$cell.in --extra devserver -o $$cell.txt || exit 1; done
+	  $(COMPILE) $(LOCK) $$(sed -n 's/^# lock: //p' $$cell.in) pyproject.toml tools/matrix/tests.in $$cell.in \
+	    --extra devserver -o $$cell.txt || exit 1; done
 	@! grep -nE '://|--(extra-)?index' constraints.txt tools/bootstrap.txt tools/sdk/*.txt tools/matrix/*.txt
 
 clean:
