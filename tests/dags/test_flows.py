@@ -35,7 +35,7 @@ class Failing(FlowSpec):
         import wandb
         wandb.init().log({"attempt": current.retry_count})
         if self.input == "recovers" and current.retry_count == 0:
-            raise ValueError("the secret of customer 4711")
+            raise ValueError("the secret of customer Kowalczyk-Lindqvist")
         if self.input == "dies":
             os.kill(os.getpid(), signal.SIGKILL)
         self.next(self.together)
@@ -170,7 +170,7 @@ def test_metaflow_steps_that_fail_die_and_are_retried_end_as_they_did(
         3,
     )
     received = b"".join(repr(request.variables).encode() for request in ledger.server.requests())
-    assert b"4711" not in received
+    assert b"Kowalczyk" not in received
 
 
 def test_kubeflow_example_is_a_subtree_of_its_task(ledger: Ledger, run_dag: RunDag) -> None:

@@ -127,7 +127,7 @@ def test_a_triggered_dag_learns_where_it_comes_from_beside_the_author_s_conf() -
     with DAG("parent", schedule=None), wandb_pipeline():
         trigger = TriggerDagRunOperator(task_id="trigger", trigger_dag_id="child", conf=conf)
     assert trigger.conf["rows"] == 3
-    assert set(trigger.conf[TRIGGERED_BY]) == {"dag_id", "dag_run_id", "task_id", "run"}
+    assert set(trigger.conf[TRIGGERED_BY]) == {"dag_id", "dag_run_id", "task_id", "run", "url"}
     assert conf == {"rows": 3}
 
 
