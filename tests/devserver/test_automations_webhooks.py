@@ -170,15 +170,15 @@ def test_secrets_stay_out_of_what_is_shown(tmp_path: Path, receiver: Receiver) -
 
 
 def test_controls_register_and_tell(tmp_path: Path) -> None:
-    with DevServer(tmp_path) as server:
-        hook = administration.control_webhook(server.backend, {"name": "a", "url": "http://127.0.0.1:1"})[
-            "id"
-        ]
-        slack = administration.control_slack(server.backend, {"workspace": "w", "channel": "c"})["id"]
+    with DevServer(tmp_path) as server, httpx.Client(base_url=f"{server.url}/_control/") as control:
+        hook = control.post("webhook", json={"name": "a", "url": "http://127.0.0.1:1"}).json()["id"]
+        slack = control.post("slack", json={"workspace": "w", "channel": "c"}).json()["id"]
         assert [item.id for item in api_for(server).webhook_integrations()] == [hook]
         assert [item.id for item in api_for(server).slack_integrations()] == [slack]
-        assert administration.control_settle(server.backend, {"timeout": 5}) == {"settled": True}
-        assert administration.control_deliveries(server.backend, {}) == {"webhooks": [], "slack": []}
+        assert control.post("settle", json={"timeout": 5}).json() == {"settled": True}
+        assert control.get("deliveries").json() == {"webhooks": [], "slack": []}
+        refused = control.post("webhook", json={"name": "a"})
+        assert (refused.status_code, "needs 'url'" in refused.text) == (400, True)
 
 
 def test_slow_receiver_holds_up_neither_logging_nor_stopping(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from starlette.routing import BaseRoute, Route
 
 from wandb_airflow_provider.devserver import api_keys
 from wandb_airflow_provider.devserver.auth import authenticate
+from wandb_airflow_provider.devserver.automations import administration
 from wandb_airflow_provider.devserver.backend import SEED_TIME, Backend
 from wandb_airflow_provider.devserver.clock import parse_time
 from wandb_airflow_provider.devserver.endpoint import backend_of, error_response
@@ -140,6 +141,30 @@ def _expire(backend: Backend, args: Arguments) -> dict[str, Any]:
     with backend.store.write() as conn:
         known = api_keys.expire(conn, _needed(args, "key"), backend.now())
     return _known(known)
+
+
+@_control("POST", "webhook", name=str, url=str, secret=str, secret_name=str, access_token=str, entity=str)
+def _webhook(backend: Backend, args: Arguments) -> dict[str, Any]:
+    _needed(args, "name")
+    _needed(args, "url")
+    return administration.control_webhook(backend, args)
+
+
+@_control("POST", "slack", workspace=str, channel=str, entity=str)
+def _slack(backend: Backend, args: Arguments) -> dict[str, Any]:
+    _needed(args, "workspace")
+    _needed(args, "channel")
+    return administration.control_slack(backend, args)
+
+
+@_control("POST", "settle", timeout=_NUMBER)
+def _settle(backend: Backend, args: Arguments) -> dict[str, Any]:
+    return administration.control_settle(backend, args)
+
+
+@_control("GET", "deliveries", automation=str)
+def _deliveries(backend: Backend, args: Arguments) -> dict[str, Any]:
+    return administration.control_deliveries(backend, args)
 
 
 async def _answer(request: Request) -> Response:
