@@ -68,10 +68,8 @@ def test_versions_are_listed_filtered_ordered_and_paged(mnist: str, fresh_api: F
         "mnist:v0",
         "mnist:v1",
     ]
-    assert [item.name for item in api.artifacts("dataset", path, order="-version_index")] == [
-        "mnist:v1",
-        "mnist:v0",
-    ]
+    for order in ("-version_index", "-createdAt"):
+        assert [item.name for item in api.artifacts("dataset", path, order=order)] == ["mnist:v1", "mnist:v0"]
     assert [item.name for item in api.artifacts("dataset", path, tags=["gold"])] == ["mnist:v1"]
     paged = api.artifacts("dataset", path, per_page=1)
     first, cursor = next(paged).name, paged.cursor

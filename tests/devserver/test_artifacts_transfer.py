@@ -122,11 +122,11 @@ def test_same_content_logged_at_once_or_in_parts_is_one_version(
         assert run.log_artifact(draft("one", {"f": "other"})).wait().version == "v1"
 
 
-def test_xxh128_artifact_is_stored_by_md5(
+def test_xxh128_artifact_falls_back_to_md5(
     open_run: OpenRun, fresh_api: FreshApi, project: str, tmp_path: Path
 ) -> None:
     (tmp_path / "f.txt").write_text("hashed twice")
-    artifact = wandb.Artifact("fast", type="dataset", digest_algorithm="xxh128")
+    artifact = wandb.Artifact("fast", type="dataset", digest_algorithm="XXH128")
     artifact.add_file(str(tmp_path / "f.txt"))
     with open_run() as run:
         run.log_artifact(artifact).wait()
@@ -134,6 +134,7 @@ def test_xxh128_artifact_is_stored_by_md5(
     folder = found.download(root=str(tmp_path / "down"))
     found.verify(root=folder)
     assert found.digest == found.manifest.digest()
+    assert found.manifest.entries["f.txt"].digest == "7Rg9X6rIdQlgNMMFJEAHOQ=="
 
 
 def test_version_tells_when_it_was_logged_who_used_it_and_where_it_is_linked(

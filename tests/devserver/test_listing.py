@@ -108,6 +108,7 @@ def listed(server: DevServer, project: str) -> str:
         ({"created_at": {"$gte": "2026-01-03"}}, "cd"),
         ({"createdAt": {"$lt": "2026-01-02T00:00:00Z"}}, "a"),
         ({"username": "dev", "notes": {"$exists": True}}, "d"),
+        ({"entity": "local", "displayName": "run a"}, "a"),
         ({"name": {"$in": []}}, ""),
     ],
 )  # fmt: skip
@@ -136,7 +137,7 @@ def test_order_sorts_with_missing_values_last(api: wandb.Api, listed: str, order
 @pytest.mark.parametrize(
     ("filters", "message"),
     [
-        ({"colour": "red"}, "no field 'colour' to filter or order by. Known: .*config.<key>"),
+        ({"colour": "red"}, "no field 'colour' to filter or order by. Known: .*config.<key>, createdAt"),
         ({"config.lr": {"$near": 1}}, "unknown operator '\\$near'. Known: \\$and"),
         ({"$xor": []}, "unknown operator '\\$xor'"),
         ({"$or": {}}, "'\\$or' needs a list"),

@@ -229,7 +229,7 @@ def test_page_draws_the_panels_over_the_runs_that_the_run_set_selects(server: De
     text = page(server, make(filled, grid).save())
     data = json.loads(text.split('id="chart-data">')[1].split("</script>")[0])
     line, bar, scatter = data
-    assert [trace["name"] for trace in line["data"]] == ["run <b>", "run <a>"]
+    assert [trace["name"] for trace in line["data"]] == ["run &lt;b&gt;", "run &lt;a&gt;"]
     assert line["data"][0]["x"] == list(range(10))
     assert line["data"][1]["line"]["color"] == "#ff0000"
     assert (bar["data"][0]["x"], bar["data"][0]["orientation"]) == ([0.25, 0.5], "h")
@@ -242,6 +242,24 @@ def test_page_draws_the_panels_over_the_runs_that_the_run_set_selects(server: De
     assert "type &#39;Vega2&#39;" in text
     assert "type &#39;Media Browser&#39;" in text
     assert f'2 runs of <a href="/local/{filled}">' in text.replace("\u202f", "")
+
+
+def test_runs_of_one_name_are_drawn_apart(
+    server: DevServer, filled: str, fresh_api: Callable[..., wandb.Api]
+) -> None:
+    for name in "ab":
+        run = fresh_api().run(f"local/{filled}/{name}")
+        run.name = "twin"
+        run.update()
+    panels = [reports.BarPlot(metrics=["loss"]), reports.LinePlot(x="Step", y=["loss", "none"])]
+    text = page(server, make(filled, reports.PanelGrid(panels=panels)).save())
+    bar, line = json.loads(text.split('id="chart-data">')[1].split("</script>")[0])
+    assert bar["data"][0]["y"] == ["twin (b)", "twin (a)"]
+    assert [trace["name"] for trace in line["data"]] == [
+        "run &lt;c&gt; · loss",
+        "twin (b) · loss",
+        "twin (a) · loss",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,9 @@ def own(tmp_path: Path) -> Iterator[DevServer]:
         yield running
 
 
-def test_unknown_operation_is_named_with_the_nearest_that_exist(own: DevServer) -> None:
+def test_unknown_operation_is_named_with_the_nearest_that_exist(
+    own: DevServer, caplog: pytest.LogCaptureFixture
+) -> None:
     refused = ask(own, "query FetchThing { projekt(name: 1) { id } }")
     message = refused.json()["errors"][0]["message"]
     assert refused.status_code == 400
@@ -40,6 +42,8 @@ def test_unknown_operation_is_named_with_the_nearest_that_exist(own: DevServer) 
     assert "project" in message
     assert own.unknown_operations() == {"FetchThing.projekt": 1}
     assert own.requests("FetchThing")[0].error == message
+    ask(own, "query FetchThing { projekt(name: 2) { id } }")
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [message]
 
 
 def test_unknown_field_is_null_and_reported(own: DevServer) -> None:
@@ -49,7 +53,8 @@ def test_unknown_field_is_null_and_reported(own: DevServer) -> None:
 
 def test_unknown_path_is_refused_and_reported(own: DevServer) -> None:
     assert httpx.get(f"{own.url}/nowhere").status_code == 404
-    assert own.unknown_operations() == {"GET /nowhere": 1}
+    httpx.post(f"{own.url}/storage/secret.token")
+    assert own.unknown_operations() == {"GET /nowhere": 1, "POST /storage/***": 1}
 
 
 @pytest.mark.parametrize("body", [b"not json", b"[]", b'{"query": 3}', b'{"query": "{ viewer"}'])

@@ -19,9 +19,10 @@ from starlette.routing import BaseRoute, Route
 from wandb_airflow_provider.devserver import controls, filestream, identity_tokens, pages
 from wandb_airflow_provider.devserver.artifacts import expiry
 from wandb_airflow_provider.devserver.artifacts.routes import routes as artifact_routes
+from wandb_airflow_provider.devserver.audit import mask_text
 from wandb_airflow_provider.devserver.auth import find_account
 from wandb_airflow_provider.devserver.backend import Backend
-from wandb_airflow_provider.devserver.blobs import BlobResponse
+from wandb_airflow_provider.devserver.blobs import BlobResponse, BlobWriter
 from wandb_airflow_provider.devserver.endpoint import (
     answering,
     backend_of,
@@ -34,17 +35,19 @@ from wandb_airflow_provider.devserver.exchange import Exchanges, Hangup
 from wandb_airflow_provider.devserver.graphql.registry import GraphQLError
 from wandb_airflow_provider.devserver.guard import Guard
 from wandb_airflow_provider.devserver.http_body import parse_object, read_body
+from wandb_airflow_provider.devserver.large_upload import LargeUploads, TransportOf
 from wandb_airflow_provider.devserver.resolvers import load_resolvers
 from wandb_airflow_provider.devserver.resolvers.run_files import find_file
 
 CORE_ROUTES: list[BaseRoute] = []
 
 
-def create_app(backend: Backend, hangup: Hangup) -> Starlette:
+def create_app(backend: Backend, hangup: Hangup, transport_of: TransportOf) -> Starlette:
     """
     Return the ASGI application of one server.
 
     :param hangup: Closes the connection of a client, named by its address and port.
+    :param transport_of: Returns the connection of such a client, or None if it is gone.
     """
     load_resolvers()
     app = Starlette(
@@ -56,6 +59,7 @@ def create_app(backend: Backend, hangup: Hangup) -> Starlette:
         ],
     )
     app.state.backend = backend
+    app.state.large_uploads = LargeUploads(transport_of)
     return app
 
 
@@ -132,7 +136,7 @@ async def _upload(request: Request) -> Response:
     backend = backend_of(request)
     handler, purpose = backend.signer.verify_upload(request.path_params["token"], backend.now())
     with backend.blobs.writer() as writer:
-        await writer.receive(request.stream())
+        await _receive(request, writer)
         expected = _content_md5(request) or purpose.get("md5")
         if expected is not None and expected != writer.md5:
             raise GraphQLError(
@@ -149,6 +153,12 @@ async def _upload(request: Request) -> Response:
 
     await run_in_threadpool(store)
     return Response(status_code=200, headers={"ETag": f'"{blob.md5}"'})
+
+
+async def _receive(request: Request, writer: BlobWriter) -> None:
+    uploads: LargeUploads = request.app.state.large_uploads
+    if not await uploads.store(request, writer):
+        await writer.receive(request.stream())
 
 
 def _content_md5(request: Request) -> str | None:
@@ -180,8 +190,9 @@ async def _ready(request: Request) -> Response:
 async def _unknown_path(request: Request, error: Exception) -> Response:
     if pages.is_for_people(request, error):
         return pages.not_found(request, error)
-    message = f"the dev server does not know {request.method} {request.url.path}."
-    backend_of(request).unknown.count_operation(f"{request.method} {request.url.path}")
+    name = mask_text(f"{request.method} {request.url.path}")
+    message = f"the dev server does not know {name}."
+    backend_of(request).unknown.count_operation(name, message)
     exchange = exchange_of(request)
     exchange.audit()
     exchange.error = message

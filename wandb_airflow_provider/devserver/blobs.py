@@ -8,7 +8,9 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import Executor, Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +21,7 @@ from starlette.responses import FileResponse, Response
 from starlette.types import Receive, Scope, Send
 
 CHUNK_BYTES = 1 << 20
+_MOST_PIECES = 4
 
 
 @dataclass(frozen=True)
@@ -172,6 +175,30 @@ class BlobWriter:
             storing.result()
         for piece in batch:
             self.write(piece)
+
+    def fill(self, read: Callable[[memoryview], None], size: int, hashing: Executor) -> None:
+        """
+        Append a number of bytes; one thread hashes them while this one reads and writes further ones.
+
+        At most four pieces are in memory.
+
+        :param read: Fills a buffer, however long that takes.
+        """
+        pending: deque[tuple[Future[None], bytearray]] = deque()
+        while size:
+            if len(pending) < _MOST_PIECES:
+                piece = bytearray(CHUNK_BYTES)
+            else:
+                hashed, piece = pending.popleft()
+                hashed.result()
+            part = memoryview(piece)[:size]
+            read(part)
+            pending.append((hashing.submit(self._hash.update, part), piece))
+            self._file.write(part)
+            self._size += len(part)
+            size -= len(part)
+        for hashed, _ in pending:
+            hashed.result()
 
     def _store_in_threads(self, batch: list[bytes]) -> asyncio.Future[Any]:
         def update_hash() -> None:

@@ -50,6 +50,7 @@ class Exchange:
     :param variables: The variables of that operation, once they are known.
     :param body: The JSON body of another request, once it is known.
     :param error: What it was refused with, once it is known.
+    :param closes: Whether the answer is the last on its connection.
     """
 
     def __init__(self, backend: Backend, scope: Scope) -> None:
@@ -64,6 +65,7 @@ class Exchange:
         self.error: str | None = None
         self.status = _NO_ANSWER
         self.cut: Fault | None = None
+        self.closes = False
 
     @property
     def audited(self) -> bool:
@@ -202,6 +204,8 @@ class _Sender:
         headers = MutableHeaders(scope=message)
         if self._exchange.audited:
             headers.update(RATE_LIMIT_HEADERS)
+        if self._exchange.closes:
+            headers["Connection"] = "close"
         cut = self._exchange.cut
         if cut is not None:
             self._left = _bytes_until(cut.after_bytes, headers.get("content-length"))

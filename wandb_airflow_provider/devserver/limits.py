@@ -4,7 +4,7 @@ from __future__ import annotations
 
 PARTIAL: dict[str, str] = {
     "CreateArtifactFiles": "uploads are single requests, never multipart;",
-    "FetchArtifactDigestAlgorithm": "artifacts are stored by MD5, those with XXH128 too;",
+    "FetchArtifactDigestAlgorithm": "always MD5, to which the SDK falls back from XXH128;",
     "NotifyScriptableRunAlert": "recorded and shown, not sent;",
     "UpsertSweep": "no `method: custom`, no local controllers;",
 }

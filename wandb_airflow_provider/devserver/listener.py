@@ -11,6 +11,8 @@ import uvicorn
 from starlette.types import ASGIApp
 
 _REBIND_SECONDS = 5.0
+_FINISH_SECONDS = 1.5
+_CANCEL_SECONDS = 3
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -46,7 +48,7 @@ class Listener(uvicorn.Server):
                 ws="none",
                 # The address of a client decides what it may control, so that no header may change it.
                 proxy_headers=False,
-                timeout_graceful_shutdown=2,
+                timeout_graceful_shutdown=_CANCEL_SECONDS,
                 timeout_keep_alive=75,
             )
         )
@@ -77,6 +79,8 @@ class Listener(uvicorn.Server):
         """Stop answering requests."""
         if self._reserved is not None:
             self._reserved.close()
+        # Whoever is still sending or reading then learns it from the connection, rather than from a task cut off.
+        asyncio.get_running_loop().call_later(_FINISH_SECONDS, self._close_connections)
         await super().shutdown(sockets)
 
     @property
@@ -86,9 +90,16 @@ class Listener(uvicorn.Server):
 
     def close_connection(self, client: tuple[str, int]) -> None:
         """Close the connection of a client, once what was sent so far is out; for the server's own loop."""
+        transport = self.transport_of(client)
+        if transport is not None:
+            transport.close()
+
+    def transport_of(self, client: tuple[str, int]) -> asyncio.Transport | None:
+        """Return the connection of a client, or None if it is gone; for the server's own loop."""
         for connection in list(self.server_state.connections):
             if connection.transport.get_extra_info("peername")[:2] == client:
-                connection.transport.close()
+                return connection.transport
+        return None
 
     async def go_away(self) -> None:
         """
@@ -101,8 +112,7 @@ class Listener(uvicorn.Server):
         for server in self.servers:
             server.close()
         self.servers = []
-        for connection in list(self.server_state.connections):
-            connection.transport.close()
+        self._close_connections()
         end = asyncio.get_running_loop().time() + _REBIND_SECONDS
         while True:
             try:
@@ -119,6 +129,10 @@ class Listener(uvicorn.Server):
         if self._reserved is not None:
             reserved, self._reserved = self._reserved, None
             await super().startup(sockets=[reserved])
+
+    def _close_connections(self) -> None:
+        for connection in list(self.server_state.connections):
+            connection.transport.close()
 
     def from_outside(self, change: Callable[[], Awaitable[None]]) -> None:
         """Run :meth:`go_away` or :meth:`come_back` from another thread, and wait for it."""

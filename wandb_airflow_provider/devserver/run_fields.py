@@ -15,14 +15,16 @@ from wandb_airflow_provider.devserver.run_state import STATE_SQL, alive_since
 
 COLUMNS = {
     "name": "name",
-    "displayname": "display_name",
+    "displayName": "display_name",
     "group": "group_name",
-    "groupname": "group_name",
-    "jobtype": "job_type",
+    "groupName": "group_name",
+    "jobType": "job_type",
     "host": "host",
     "commit": "commit_sha",
+    "entity": "entity",
+    "project": "project",
     "sweep": "sweep",
-    "sweepname": "sweep",
+    "sweepName": "sweep",
     "user": "user",
     "username": "user",
     "user.username": "user",
@@ -32,12 +34,14 @@ COLUMNS = {
     "id": "id",
 }
 TIMES = {
-    "createdat": "created_at",
+    "createdAt": "created_at",
     "heartbeat": "heartbeat_at",
-    "heartbeatat": "heartbeat_at",
-    "updatedat": "heartbeat_at",
-    "finishedat": "finished_at",
+    "heartbeatAt": "heartbeat_at",
+    "updatedAt": "heartbeat_at",
+    "finishedAt": "finished_at",
 }
+_COLUMN_OF = {name.lower(): column for name, column in COLUMNS.items()}
+_TIME_OF = {name.lower(): column for name, column in TIMES.items()}
 _DOCUMENTS = {"config": "config", "summarymetrics": "summary", "summary": "summary"}
 _DURATION = "((julianday(heartbeat_at) - julianday(created_at)) * 86400.0)"
 
@@ -77,10 +81,10 @@ def find_field(key: str, now: datetime) -> Field:
         return Field("tags", is_tags=True)
     if plain == "duration":
         return Field(_DURATION, kind="'real'")
-    if plain in TIMES:
-        return Field(TIMES[plain], is_time=True)
-    if plain in COLUMNS:
-        return Field(COLUMNS[plain])
+    if plain in _TIME_OF:
+        return Field(_TIME_OF[plain], is_time=True)
+    if plain in _COLUMN_OF:
+        return Field(_COLUMN_OF[plain])
     root, _, rest = key.partition(".")
     document = _DOCUMENTS.get(root.replace("_", "").lower())
     if document is None or not rest:

@@ -139,7 +139,11 @@ class DevServer(Administration, AutomationAdministration):
             self._backend = Backend(
                 self.data_dir, api_key=self.api_key, teams=self._teams, seed=self._seed, now=self._now
             )
-            app = create_app(self._backend, lambda client: listener.close_connection(client))
+            app = create_app(
+                self._backend,
+                hangup=lambda client: listener.close_connection(client),
+                transport_of=lambda client: listener.transport_of(client),
+            )
             app.state.loopback = is_loopback(self._host)
             app.state.away = self._away_for
             self._listener = listener = Listener(app, started=warm_up)

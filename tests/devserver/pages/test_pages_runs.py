@@ -29,6 +29,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
                     "state": "failed" if number % 4 == 0 else "finished",
                     "user": "dev",
                     "job_type": "train" if number % 2 else "evaluate",
+                    "notes": "Why it *ran*: <b>again</b>",
                     "tags": '["even"]' if number % 2 == 0 else "[]",
                     "config": dumps({"lr": {"value": number / 100}, "model": {"value": {"kind": "a b"}}}),
                     "summary": dumps(
@@ -39,6 +40,11 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
                     conn, "local", "many", f"r{number}", {**facts, "created_at": at, "heartbeat_at": at}
                 )
         yield f"{server.url}/local/many"
+
+
+def test_notes_of_a_run_are_markdown_in_which_tags_are_text(many: str):
+    expected = "<p>Why it <em>ran</em>: &lt;b&gt;again&lt;/b&gt;</p>"
+    assert expected in httpx.get(f"{many}/runs/r1", timeout=60).text
 
 
 def test_runs_are_listed_fifty_to_a_page(many: str):

@@ -51,11 +51,16 @@ def ordered(documents: Sequence[Document], order: str | None, known: Sequence[st
 
 
 def field_of(order: str, known: Sequence[str]) -> str:
-    """Return the field in an order such as ``-created_at``. Raises a 400 if it is not a known one."""
-    name = order.lstrip("+-")
-    if name not in known:
-        raise GraphQLError(f"cannot order by {name!r}: known fields are {', '.join(known)}.")
-    return name
+    """Return the field in an order such as ``-created_at`` or ``-createdAt``. Raises a 400 if it is not a known one."""
+    asked = order.lstrip("+-")
+    for name in known:
+        if _plain(name) == _plain(asked):
+            return name
+    raise GraphQLError(f"cannot order by {asked!r}: known fields are {', '.join(known)}.")
+
+
+def _plain(name: str) -> str:
+    return name.replace("_", "").lower()
 
 
 def _clause(document: Document, key: str, operand: Any) -> bool:

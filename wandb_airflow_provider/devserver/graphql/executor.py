@@ -139,8 +139,9 @@ class _Execution:
         table = registry.MUTATIONS if is_mutation else registry.QUERIES
         resolver = introspection.QUERIES.get(field) or table.get(field)
         if resolver is None:
-            self.unknown.count_operation(f"{operation}.{field}")
-            raise GraphQLError(_unknown_root(operation, typename, field, table))
+            message = _unknown_root(operation, typename, field, table)
+            self.unknown.count_operation(f"{operation}.{field}", message)
+            raise GraphQLError(message)
         args = self._args(nodes[0])
         if is_mutation and isinstance(args.get("input"), Mapping):
             args |= args.pop("input")

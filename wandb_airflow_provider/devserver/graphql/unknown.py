@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import Counter
+
+_log = logging.getLogger(__name__)
 
 
 class UnknownNames:
@@ -19,10 +22,18 @@ class UnknownNames:
         with self._lock:
             self._fields[name] += 1
 
-    def count_operation(self, name: str) -> None:
-        """Note one refused ``Operation.rootField``."""
+    def count_operation(self, name: str, message: str) -> None:
+        """
+        Note one refused ``Operation.rootField``; the first of a name is logged.
+
+        :param message: What it was refused with.
+        """
         with self._lock:
             self._operations[name] += 1
+            is_first = self._operations[name] == 1
+        if is_first:
+            # A name that a client made up must not begin a line of its own.
+            _log.warning("%s", message.encode("unicode_escape").decode())
 
     def fields(self) -> dict[str, int]:
         """Return how often each unknown ``Type.field`` was asked for."""

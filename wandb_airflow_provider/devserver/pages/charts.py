@@ -59,7 +59,7 @@ class Chart:
             # Names go to the axis only: a template reads signs in them as its own.
             "hovertemplate": "%{x}<br>%{y:.6g}<extra></extra>",
         }
-        layout = base_layout(_shown(self.axis), rangemode="tozero", **_ticks(places))
+        layout = base_layout(shown(self.axis), rangemode="tozero", **_ticks(places))
         return {"id": self.id, "data": [trace], "layout": layout}
 
 
@@ -150,7 +150,7 @@ def _charts(prefix: str, series: Mapping[str, list[Point]], axis: Callable[[str]
     return found
 
 
-def _shown(name: str) -> str:
+def shown(name: str) -> str:
     """Return a name that Plotly, which knows some tags, shows as it is."""
     return html.escape(name, quote=False)
 

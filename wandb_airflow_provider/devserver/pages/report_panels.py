@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 import statistics
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from wandb_airflow_provider.devserver.backend import Backend
+from wandb_airflow_provider.devserver.pages.charts import shown
 from wandb_airflow_provider.devserver.pages.runsets import RunSet, mapping, sequence
 from wandb_airflow_provider.devserver.pages.values import flat, is_number, ordered, plain_summary
 from wandb_airflow_provider.devserver.queries import RunRecord, get_history
@@ -68,6 +70,7 @@ class Grid:
         self._backend = backend
         self._runs = list({run.id: run for runset in runsets for run in runset.runs}.values())
         self._colors = mapping(colors)
+        self._labels = _labels(self._runs)
         self._prefix = prefix
 
     def build(self, specs: Sequence[Any]) -> list[Panel]:
@@ -96,14 +99,15 @@ class Grid:
     def _line(self, panel: Panel, config: Mapping[str, Any], metrics: list[str]) -> None:
         axis = str(config.get("xAxis") or "_step")
         limit = int(_number(config.get("limit")) or _DRAWN_RUNS)
-        shown = self._runs[:limit]
+        drawn = self._runs[:limit]
         traces = []
         for metric in metrics:
-            for run in shown:
+            for run in drawn:
                 rows = get_history(self._backend, run, list(dict.fromkeys((axis, metric))), _MOST_POINTS)
                 points = [(row[axis], row[metric]) for row in rows if is_number(row[metric])]
                 if points:
-                    label = run.display_name if len(metrics) == 1 else f"{run.display_name} · {metric}"
+                    name = self._labels[run.id]
+                    label = name if len(metrics) == 1 else f"{name} · {shown(metric)}"
                     line = {"color": self._color(run), "width": 2, "dash": _dash(metrics.index(metric))}
                     mode = "lines+markers" if len(points) < 40 else "lines"
                     traces.append(_trace("scatter", label, points, mode=mode, line=line, marker={"size": 4}))
@@ -125,11 +129,11 @@ class Grid:
                 :_MOST_BARS
             ]
             if found:
-                names, values = [run.display_name for run, _ in found], [value for _, value in found]
+                names, values = [self._labels[run.id] for run, _ in found], [value for _, value in found]
                 traces.append(
                     {
                         "type": "bar",
-                        "name": metric,
+                        "name": shown(metric),
                         "orientation": "v" if upright else "h",
                         "x": names if upright else values,
                         "y": values if upright else names,
@@ -142,7 +146,7 @@ class Grid:
             panel.figure = _figure(
                 panel.id,
                 traces,
-                {"title": {"text": config.get("xAxisTitle") or ""}},
+                {"title": {"text": shown(str(config.get("xAxisTitle") or ""))}},
                 {"autorange": "reversed"} if not upright else {},
             )
 
@@ -169,10 +173,10 @@ class Grid:
         if found:
             marker = {"size": 9, "color": [self._color(run) for run, _, _ in found]}
             trace = _trace("scatter", "", [(x, y) for _, x, y in found], mode="markers", marker=marker)
-            trace["text"] = [run.display_name for run, _, _ in found]
+            trace["text"] = [self._labels[run.id] for run, _, _ in found]
             trace["hovertemplate"] = "%{text}<br>%{x}, %{y}<extra></extra>"
-            x_axis = {"title": {"text": _short(across)}, **_log(config.get("xAxisLogScale"))}
-            y_axis = {"title": {"text": _short(up)}, **_log(config.get("yAxisLogScale"))}
+            x_axis = {"title": {"text": shown(_short(across))}, **_log(config.get("xAxisLogScale"))}
+            y_axis = {"title": {"text": shown(_short(up))}, **_log(config.get("yAxisLogScale"))}
             panel.figure = _figure(panel.id, [trace], x_axis, y_axis)
 
     def _comparison(self, panel: Panel, config: Mapping[str, Any], metrics: list[str]) -> None:
@@ -220,6 +224,16 @@ def figures(panels: Sequence[Panel]) -> Iterator[dict[str, Any]]:
     return (panel.figure for panel in panels if panel.figure is not None)
 
 
+def _labels(runs: Sequence[RunRecord]) -> dict[str, str]:
+    """Return what each run is called in charts: Plotly knows some tags, and draws bars of one name as one."""
+    count = Counter(run.display_name for run in runs)
+    named = {
+        run.id: run.display_name if count[run.display_name] == 1 else f"{run.display_name} ({run.name})"
+        for run in runs
+    }
+    return {run_id: shown(name) for run_id, name in named.items()}
+
+
 def _trace(kind: str, name: str, points: Sequence[tuple[Any, Any]], **more: Any) -> dict[str, Any]:
     return {"type": kind, "name": name, "x": [x for x, _ in points], "y": [y for _, y in points], **more}
 
@@ -245,7 +259,11 @@ def _figure(
 def _axis(title: Any, config: Mapping[str, Any], letter: str) -> dict[str, Any]:
     bounds = [config.get(f"{letter}AxisMin"), config.get(f"{letter}AxisMax")]
     limits = {"range": bounds} if all(map(is_number, bounds)) else {}
-    return {"title": {"text": str(title), "standoff": 6}, **limits, **_log(config.get(f"{letter}LogScale"))}
+    return {
+        "title": {"text": shown(str(title)), "standoff": 6},
+        **limits,
+        **_log(config.get(f"{letter}LogScale")),
+    }
 
 
 def _log(wanted: Any) -> dict[str, Any]:

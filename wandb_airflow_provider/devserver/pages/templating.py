@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
 from wandb_airflow_provider.devserver.endpoint import backend_of
-from wandb_airflow_provider.devserver.pages import addresses, formats, values
+from wandb_airflow_provider.devserver.pages import addresses, formats, markdown, values
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -56,6 +56,7 @@ def _environment() -> Environment:
         short_digest=formats.short_digest,
         ordered=values.ordered,
         is_web_address=formats.is_web_address,
+        markdown=markdown.to_html,
     )
     environment.globals["url"] = addresses
     return environment
