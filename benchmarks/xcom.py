@@ -47,8 +47,8 @@ def measure(rounds: int, *, megabytes: int = 32, folder_megabytes: int = 1000) -
         environment = os.environ | {
             "AIRFLOW_HOME": f"{folder}/airflow",
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-            "AIRFLOW__COMMON.IO__XCOM_OBJECTSTORAGE_PATH": "s3://xcoms/common-io",
-            "AIRFLOW__COMMON.IO__XCOM_OBJECTSTORAGE_THRESHOLD": "0",
+            "AIRFLOW__COMMON_IO__XCOM_OBJECTSTORAGE_PATH": "s3://xcoms/common-io",
+            "AIRFLOW__COMMON_IO__XCOM_OBJECTSTORAGE_THRESHOLD": "0",
             "AIRFLOW__WANDB_XCOM__STORAGE": "s3://xcoms/wandb",
             "AIRFLOW_CONN_WANDB_DEFAULT": json.dumps(connection),
             "AWS_ACCESS_KEY_ID": "benchmark",
@@ -74,7 +74,7 @@ def measure(rounds: int, *, megabytes: int = 32, folder_megabytes: int = 1000) -
             raise RuntimeError(f"The worker ended with {done.returncode}: {done.stderr[-2000:]}")
         found = json.loads(done.stdout.splitlines()[-1])
     figures = [milliseconds("a small value, added by the backend", found["small"], bar=_MOST_SMALL_MS)]
-    for kind, bar in (("orders", _MOST_OF_COMMON_IO), ("floats", None)):
+    for kind in ("orders", "floats"):
         what = f"{megabytes} MB of {kind}"
         seconds = {name: found[f"{kind}_{name}"] for name in ("common_io", "pickled", "backend", "limit")}
         usual = median(seconds["common_io"])
@@ -84,7 +84,12 @@ def measure(rounds: int, *, megabytes: int = 32, folder_megabytes: int = 1000) -
             milliseconds(f"{what}, push and pull, plain boto3 and pickle", seconds["pickled"]),
             milliseconds(f"{what}, push and pull, backend", seconds["backend"]),
             milliseconds(f"{what}, limit: plain boto3 of what it stores", seconds["limit"]),
-            Figure(f"{what}, backend / common-io", median(seconds["backend"]) / usual, "x", bar=bar),
+            Figure(
+                f"{what}, backend / common-io",
+                median(seconds["backend"]) / usual,
+                "x",
+                bar=_MOST_OF_COMMON_IO,
+            ),
             Figure(f"{what}, limit / common-io", median(seconds["limit"]) / usual, "x"),
             spread(
                 f"memory of a push / the table, {what}",

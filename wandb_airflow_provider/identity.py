@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Literal, NamedTuple
 
 from wandb_airflow_provider.exceptions import WandbConfigurationError
+from wandb_airflow_provider.record import Record
 
 __all__ = ["CONFIG_KEY", "METRICS_KEY", "RUN_KEY", "RUN_URL_KEY", "RunRef", "TaskIdentity"]
 
@@ -87,7 +88,7 @@ class RunRef(NamedTuple):
         )
 
 
-class TaskIdentity(NamedTuple):
+class TaskIdentity(Record):
     """
     One task instance attempt, in Airflow's terms.
 

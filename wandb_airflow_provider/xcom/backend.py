@@ -7,8 +7,6 @@ from typing import Any
 from airflow.sdk.bases.xcom import BaseXCom
 
 from wandb_airflow_provider.xcom import settings
-from wandb_airflow_provider.xcom.reference import MARKER, Producer, is_reference
-from wandb_airflow_provider.xcom.size import is_large, is_plainly_small
 
 __all__ = ["WandbXComBackend"]
 
@@ -40,6 +38,9 @@ class WandbXComBackend(BaseXCom):
         map_index: int | None = None,
     ) -> str:
         """Return what is written to Airflow's database; what the value refers to is stored when this returns."""
+        from wandb_airflow_provider.xcom.reference import MARKER, Producer, is_reference
+        from wandb_airflow_provider.xcom.size import is_large, is_plainly_small
+
         threshold = settings.threshold_bytes()
         if not is_plainly_small(value, threshold, MARKER):
             from wandb_airflow_provider.xcom.codecs.registry import json_codec
@@ -76,6 +77,7 @@ class WandbXComBackend(BaseXCom):
     def delete(cls, key: str, task_id: str, dag_id: str, run_id: str, map_index: int | None = None) -> None:
         """Delete an XCom of a task that is cleared or retried, and what it refers to if ``purge`` says so."""
         if settings.purge() == "delete":
+            from wandb_airflow_provider.xcom.reference import Producer
             from wandb_airflow_provider.xcom.removal import purge
 
             found = cls._get_xcom_db_ref(
@@ -88,6 +90,8 @@ class WandbXComBackend(BaseXCom):
     @classmethod
     def purge(cls, xcom: Any, *args: Any) -> None:
         """Let the inner backend remove what it keeps; see :meth:`delete` for artifacts."""
+        from wandb_airflow_provider.xcom.reference import is_reference
+
         inner = _inner()
         if inner is not BaseXCom and not is_reference(xcom.value):
             inner.purge(xcom, *args)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import base64
 import binascii
 import logging
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +37,7 @@ log = logging.getLogger(__name__)
 
 _MAX_DEPTH = 50
 _pending_uses: dict[str, None] = {}
+_one_at_a_time = threading.Lock()
 
 
 class Pull:
@@ -84,11 +88,11 @@ class Pull:
                 raise WandbXComRefusedError(
                     f"Refused the stored XCom {ref}: it is of the codec {index.codec!r}, the XCom says {ref.codec!r}."
                 )
-            value, keep = self._decoded(index, folder, depth)
+            with self._using(ref):
+                value, keep = self._decoded(index, folder, depth)
         finally:
             if not keep:
                 discard(base)
-        self._use(ref)
         return value
 
     def _decoded(self, index: Index, folder: Path, depth: int) -> tuple[Any, bool]:
@@ -157,17 +161,21 @@ class Pull:
             self._hook = xcom_hook()
         return self._hook
 
-    def _use(self, ref: StoredReference) -> None:
-        if ref.artifact is None:
+    @contextmanager
+    def _using(self, ref: StoredReference) -> Iterator[None]:
+        """Record the use of a value, whose content has been checked, by the task's run, while the value is decoded."""
+        run = None
+        with suppress(WandbOfflineError):
+            run = open_run_here(self.hook) if ref.artifact is not None else None
+            if ref.artifact is not None and run is None:
+                _pending_uses[ref.artifact] = None
+        if run is None or ref.artifact is None:
+            yield
             return
-        try:
-            run = open_run_here(self.hook)
-        except WandbOfflineError:
-            return
-        if run is not None:
-            _record(run, ref.artifact)
-        else:
-            _pending_uses[ref.artifact] = None
+        with ThreadPoolExecutor(1, "wandb-airflow-use") as beside:
+            recording = beside.submit(_record, run, ref.artifact)
+            yield
+        recording.result()
 
 
 def record_uses(wandb_run: wandb.Run) -> None:
@@ -192,7 +200,7 @@ def _record(wandb_run: wandb.Run, path: str) -> None:
     from wandb_airflow_provider import sdk
 
     try:
-        with sdk.translate_run_errors(f"record the use of {path!r}", wandb_run):
+        with _one_at_a_time, sdk.translate_run_errors(f"record the use of {path!r}", wandb_run):
             wandb_run.use_artifact(path)
     except WandbError as error:
         # The value is there; that W&B does not show its use is no reason to fail the task.

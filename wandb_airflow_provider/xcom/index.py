@@ -7,6 +7,7 @@ import json
 import os
 import stat
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -26,6 +27,7 @@ UNPACKED_BYTES = "unpacked_bytes"
 FORMAT = 1
 MAX_INDEX_BYTES = 64 << 20
 _MAX_PATH = 1000
+_HASHED_AT_A_TIME = 4
 
 
 class FileFacts(NamedTuple):
@@ -79,10 +81,13 @@ class Index(NamedTuple):
 
         :raises WandbConfigurationError: one is a link, or is no plain file.
         """
+        names = list(files)
+        with ThreadPoolExecutor(_HASHED_AT_A_TIME) as pool:
+            facts = list(pool.map(_facts, [root / path for path in names]))
         return cls(
             codec,
             meta,
-            {path: _facts(root / path) for path in files},
+            dict(zip(names, facts, strict=True)),
             {path: _mode(root / path, stat.S_ISDIR) for path in folders},
         )
 
@@ -180,13 +185,33 @@ def check_file(path: Path, facts: FileFacts, what: str) -> None:
     status = os.lstat(path)
     if not stat.S_ISREG(status.st_mode):
         raise WandbXComIntegrityError(f"{what}: {path.name!r} is not a plain file.")
-    found = sha256_of(path) if status.st_size == facts.size else None
-    if found != facts.sha256:
-        raise WandbXComIntegrityError(
-            f"{what}: {path.name!r} has {status.st_size} bytes with the digest sha256:{found or sha256_of(path)}, and "
-            f"its index says {facts.size} bytes with sha256:{facts.sha256}. It was altered or cut off; clear the task "
-            "that pushed it."
-        )
+    found = status.st_size, sha256_of(path)
+    if found != (facts.size, facts.sha256):
+        raise altered(path.name, found, facts, what)
+
+
+def check_content(content: bytes, name: str, facts: FileFacts, what: str) -> None:
+    """
+    Compare the content of a file with what it must be.
+
+    :raises WandbXComIntegrityError: it differs; both digests are named.
+    """
+    found = len(content), hashlib.sha256(content).hexdigest()
+    if found != (facts.size, facts.sha256):
+        raise altered(name, found, facts, what)
+
+
+def altered(name: str, found: tuple[int, str | None], facts: FileFacts, what: str) -> WandbXComIntegrityError:
+    """
+    Return the error for a file that is not what was stored.
+
+    :param found: Its size, and its digest unless it is much too large to be read for one.
+    """
+    size, digest = found
+    return WandbXComIntegrityError(
+        f"{what}: {name!r} has {size} bytes{f' with the digest sha256:{digest}' if digest else ''}, and its index says "
+        f"{facts.size} bytes with sha256:{facts.sha256}. It was altered or cut off; clear the task that pushed it."
+    )
 
 
 def sha256_of(path: Path) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import logging
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -121,7 +120,12 @@ class Push:
                 return _inline(index, staged.root)
 
     def _keep(self, producer: Producer, staged: Staged, index: Index, kind: str) -> StoredReference:
-        from wandb_airflow_provider.xcom.stores.artifact import add_files, log_value, new_value
+        from wandb_airflow_provider.xcom.stores.artifact import (
+            add_files,
+            add_references,
+            log_value,
+            new_value,
+        )
 
         content = index.to_bytes()
         ref = StoredReference(
@@ -150,21 +154,17 @@ class Push:
         metadata = self._hook.privacy.mapping("metadata", about)
         url = settings.storage()
         store = None
+        artifact = new_value(producer, metadata)
         if url is None:
-            artifact = new_value(producer, metadata, {})
             add_files(artifact, staged, content, self._stack.enter_context(passing_folder()))
         else:
             from wandb_airflow_provider.xcom.stores.objects import ObjectStore
 
             store = ObjectStore(url)
             ref = ref._replace(store=store.address)
-            # Making the references costs about as long as storing 10 MB: wandb sets up a client of the store.
-            with ThreadPoolExecutor(1) as beside:
-                making = beside.submit(new_value, producer, metadata, store.uris(ref.location, index))
-                store.put(ref.location, staged, index, content)
-            artifact = making.result()
+            add_references(artifact, store.put(ref.location, staged, index, content))
         try:
-            logged = log_value(self._open_run(), artifact, producer)
+            path, page = log_value(self._open_run(), artifact, producer)
         except WandbUnavailableError as error:
             if store is None or settings.on_unavailable() != "object":
                 raise
@@ -172,14 +172,15 @@ class Push:
             label = (producer.alias or "run")[:120]
             store.note_producer(ref.location, {**facts, "dag_run_id": producer.dag_run_id}, label)
             return ref
-        return ref._replace(artifact=logged.path, url=logged.url)
+        return ref._replace(artifact=path, url=page)
 
     def _start(self) -> None:
         """Let wandb start while the value is written."""
         from wandb_airflow_provider import sdk
-        from wandb_airflow_provider.hooks.runs import borrowed_sdk
+        from wandb_airflow_provider.hooks.runs import borrowed_sdk, open_sessions
 
-        if not sdk.has_helper():
+        # An open run has wandb started; to look for its helper among all processes takes longer than a request.
+        if not open_sessions() and not sdk.has_helper():
             self._stack.enter_context(borrowed_sdk())
             sdk.start()
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow.sdk import XComArg
 
-from wandb_airflow_provider.xcom.reference import StoredReference
-
 if TYPE_CHECKING:
     from airflow.sdk.types import Operator
+
+    from wandb_airflow_provider.xcom.reference import StoredReference
 
 __all__ = ["StoredValue", "by_reference", "wants_references"]
 

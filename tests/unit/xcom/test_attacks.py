@@ -7,6 +7,7 @@ import io
 import json
 import os
 import pickle
+import struct
 import zipfile
 from collections import namedtuple
 from collections.abc import Callable
@@ -229,14 +230,107 @@ def test_a_model_of_a_type_that_is_not_trusted_is_refused(tmp_path: Path) -> Non
         codec_named("skops").read(tmp_path, {}, LIMITS)
 
 
-def test_a_table_that_is_compressed_is_refused(tmp_path: Path) -> None:
-    table = pa.table({"a": pa.array([0] * 100_000)})
-    options = pa.ipc.IpcWriteOptions(compression="zstd")
-    with pa.ipc.new_stream(str(tmp_path / "table.arrows"), table.schema, options=options) as writer:
+def stream(table: pa.Table, path: Path, compression: str | None = None) -> bytes:
+    options = pa.ipc.IpcWriteOptions(compression=compression)
+    with pa.ipc.new_stream(str(path), table.schema, options=options) as writer:
         writer.write_table(table)
-    for codec in ("pandas", "polars", "arrow"):
-        with pytest.raises(WandbXComRefusedError, match="it is compressed"):
-            codec_named(codec).read(tmp_path, {}, LIMITS)
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("codec", ["pandas", "arrow"])
+def test_a_table_that_unpacks_to_more_than_its_index_says_is_refused(tmp_path: Path, codec: str) -> None:
+    bomb = stream(pa.table({"a": ["x" * (64 << 20)]}), tmp_path / "table.arrows", "zstd")
+    assert len(bomb) < 10_000
+    for meta in ({"unpacked_bytes": 5000}, {}):
+        with pytest.raises(
+            WandbXComRefusedError, match=f"it unpacks to {(64 << 20) + 8} bytes, more than the"
+        ):
+            codec_named(codec).read(tmp_path, meta, LIMITS)
+
+
+@pytest.mark.parametrize("codec", ["pandas", "arrow"])
+def test_a_table_with_a_dictionary_that_unpacks_to_more_is_refused(tmp_path: Path, codec: str) -> None:
+    words = pa.DictionaryArray.from_arrays(pa.array([0], pa.int8()), pa.array(["x" * (1 << 20)]))
+    assert len(stream(pa.table({"a": words}), tmp_path / "table.arrows", "zstd")) < 10_000
+    with pytest.raises(WandbXComRefusedError, match="more than the 5000 that its index says"):
+        codec_named(codec).read(tmp_path, {"unpacked_bytes": 5000}, LIMITS)
+
+
+@pytest.mark.parametrize("codec", ["pandas", "polars", "arrow"])
+def test_many_columns_of_one_stretch_of_a_table_count_each(tmp_path: Path, codec: str) -> None:
+    content = stream(pa.table({f"c{n}": [n] * 100 for n in range(50)}), tmp_path / "table.arrows")
+    for number in range(1, 50):
+        # Places and lengths: of no validity, and of the numbers, which are made those of the first column.
+        place = struct.pack("<qqqq", number * 800, 0, number * 800, 800)
+        assert content.count(place) == 1
+        content = content.replace(place, struct.pack("<qqqq", 0, 0, 0, 800))
+    (tmp_path / "table.arrows").write_bytes(content)
+    with pytest.raises(WandbXComRefusedError, match="it unpacks to 40000 bytes"):
+        codec_named(codec).read(tmp_path, {"unpacked_bytes": 39_999}, LIMITS)
+
+
+@pytest.mark.parametrize("codec", ["pandas", "arrow"])
+def test_a_buffer_that_is_not_what_it_says_is_refused(tmp_path: Path, codec: str) -> None:
+    numbers = np.arange(1000) // 100
+    content = stream(pa.table({"a": numbers}), tmp_path / "table.arrows", "zstd")
+    meta = {"unpacked_bytes": 1 << 20}
+    said = struct.pack("<q", numbers.nbytes)
+    assert content.count(said) == 1
+    for size in (numbers.nbytes - 8, numbers.nbytes + 8, -2, 1 << 62):
+        (tmp_path / "table.arrows").write_bytes(content.replace(said, struct.pack("<q", size)))
+        with pytest.raises(WandbXComRefusedError):
+            codec_named(codec).read(tmp_path, meta, LIMITS)
+    (tmp_path / "table.arrows").write_bytes(content.replace(said + b"\x28\xb5\x2f\xfd", said + bytes(4)))
+    with pytest.raises(WandbXComRefusedError):
+        codec_named(codec).read(tmp_path, meta, LIMITS)
+
+
+PANDAS = {
+    "series": False,
+    "attrs": {},
+    "index": [None],
+    "freq": None,
+    "labels": {"range": [0, 1, 1], "names": [None]},
+}
+
+
+@pytest.mark.parametrize("codec", ["pandas", "polars", "arrow"])
+@pytest.mark.parametrize("rows", [1001, 50_000])
+@pytest.mark.parametrize(
+    "values", [np.arange(1000), ["text"] * 1000, pd.Categorical([f"c{n}" for n in range(500)] * 2)]
+)
+def test_a_table_of_more_rows_than_its_buffers_have_is_refused(
+    tmp_path: Path, codec: str, rows: int, values: Any
+) -> None:
+    table = pa.Table.from_pandas(pd.DataFrame({"0": values})).replace_schema_metadata(None)
+    content = stream(table, tmp_path / "table.arrows")
+    assert content.count(struct.pack("<q", 1000)) in (2, 3)
+    (tmp_path / "table.arrows").write_bytes(content.replace(struct.pack("<q", 1000), struct.pack("<q", rows)))
+    with pytest.raises(WandbXComRefusedError):
+        codec_named(codec).read(tmp_path, {**PANDAS, "arrow": [], "unpacked_bytes": 1 << 20}, LIMITS)
+
+
+def test_categories_that_are_not_there_are_refused(tmp_path: Path) -> None:
+    words = pa.DictionaryArray.from_arrays(pa.array([0, 9], pa.int8()), pa.array(["a"]), safe=False)
+    stream(pa.table({"0": words}), tmp_path / "table.arrows")
+    for codec in ("pandas", "arrow"):
+        with pytest.raises(WandbXComRefusedError):
+            codec_named(codec).read(tmp_path, {**PANDAS, "arrow": [], "unpacked_bytes": 5000}, LIMITS)
+
+
+@pytest.mark.parametrize("codec", ["pandas", "polars", "arrow"])
+def test_a_table_that_is_compressed_otherwise_is_refused(tmp_path: Path, codec: str) -> None:
+    stream(pa.table({"a": [0] * 1000}), tmp_path / "table.arrows", "lz4")
+    with pytest.raises(WandbXComRefusedError, match="it is compressed by the codec 0"):
+        codec_named(codec).read(tmp_path, {"unpacked_bytes": 1 << 20}, LIMITS)
+
+
+def test_a_frame_whose_columns_are_not_what_pandas_wrote_is_refused(tmp_path: Path) -> None:
+    table = pa.Table.from_pandas(pd.DataFrame({"0": [1.0]}))
+    schema = pa.schema([table.schema.field(0)] * 2, table.schema.metadata)
+    stream(pa.Table.from_arrays([table["0"]] * 2, schema=schema), tmp_path / "table.arrows")
+    with pytest.raises(WandbXComRefusedError, match="several columns of one name"):
+        codec_named("pandas").read(tmp_path, {**PANDAS, "arrow": [], "unpacked_bytes": 1000}, LIMITS)
 
 
 def packed(content: bytes, path: Path) -> None:
@@ -244,13 +338,12 @@ def packed(content: bytes, path: Path) -> None:
         target.write(content)
 
 
-@pytest.mark.parametrize("codec", ["pandas", "polars", "arrow"])
-def test_a_file_that_unpacks_to_more_than_its_index_says_is_refused(tmp_path: Path, codec: str) -> None:
+def test_a_file_that_unpacks_to_more_than_its_index_says_is_refused(tmp_path: Path) -> None:
     packed(bytes(64 << 20), tmp_path / "table.arrows.zst")
     assert (tmp_path / "table.arrows.zst").stat().st_size < 10_000
     for meta in ({"unpacked_bytes": 5000}, {}):
         with pytest.raises(WandbXComRefusedError, match="it unpacks to more than the"):
-            codec_named(codec).read(tmp_path, meta, LIMITS)
+            codec_named("polars").read(tmp_path, meta, LIMITS)
         assert (tmp_path / "table.arrows").stat().st_size <= 5000
 
 
@@ -258,12 +351,18 @@ def test_a_file_that_unpacks_to_more_than_its_index_says_is_refused(tmp_path: Pa
 def test_a_file_that_cannot_be_unpacked_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "table.arrows.zst").write_bytes(content)
     with pytest.raises(WandbXComRefusedError, match="cannot be unpacked"):
-        codec_named("arrow").read(tmp_path, {"unpacked_bytes": 5000}, LIMITS)
+        codec_named("polars").read(tmp_path, {"unpacked_bytes": 5000}, LIMITS)
+
+
+def test_a_polars_frame_whose_buffers_are_compressed_is_refused(tmp_path: Path) -> None:
+    stream(pa.table({"a": [0] * 1000}), tmp_path / "table.arrows", "zstd")
+    with pytest.raises(WandbXComRefusedError, match="its buffers are compressed"):
+        codec_named("polars").read(tmp_path, {"unpacked_bytes": 1 << 20}, LIMITS)
 
 
 @pytest.mark.parametrize("unpacked", [1 << 60, -1, True, "9", None, [1]])
 def test_an_index_that_says_too_much_of_what_it_unpacks_to_is_refused(forge: Forge, unpacked: Any) -> None:
-    raw = forge({"codec": "arrow", "meta": {"unpacked_bytes": unpacked}}, {"table.arrows.zst": b""})
+    raw = forge({"codec": "arrow", "meta": {"unpacked_bytes": unpacked}}, {"table.arrows": b""})
     with pytest.raises(WandbXComRefusedError, match=r"are accepted|cannot be understood"):
         pull(raw)
 
@@ -272,14 +371,8 @@ def test_what_values_unpack_to_counts_together(
     forge: Forge, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("AIRFLOW__WANDB_XCOM__MAX_VALUE_BYTES", "3000")
-    table = pa.table({"a": pa.array([0] * 200)})
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
-    content = sink.getvalue().to_pybytes()
-    packed(content, tmp_path / "packed")
-    body = (tmp_path / "packed").read_bytes()
-    raw = forge({"codec": "arrow", "meta": {"unpacked_bytes": len(content)}}, {"table.arrows.zst": body})
+    body = stream(pa.table({"a": [0] * 200}), tmp_path / "packed", "zstd")
+    raw = forge({"codec": "arrow", "meta": {"unpacked_bytes": 1600}}, {"table.arrows": body})
     assert pull(raw).num_rows == 200
     with pytest.raises(WandbXComRefusedError, match="are accepted"):
         pull([raw, raw])
@@ -287,20 +380,15 @@ def test_what_values_unpack_to_counts_together(
 
 @pytest.mark.parametrize("codec", ["pandas", "polars", "arrow"])
 def test_a_table_of_many_rows_and_no_bytes_is_refused(tmp_path: Path, codec: str) -> None:
-    table = pa.table({"a": pa.nulls(1 << 22)})
-    with pa.ipc.new_stream(str(tmp_path / "table.arrows"), table.schema) as writer:
-        writer.write_table(table)
-    assert (tmp_path / "table.arrows").stat().st_size < 10_000
+    assert len(stream(pa.table({"a": pa.nulls(1 << 22)}), tmp_path / "table.arrows")) < 10_000
     with pytest.raises(WandbXComRefusedError, match="it declares"):
         codec_named(codec).read(tmp_path, {}, LIMITS)
 
 
 def test_a_table_whose_rows_share_one_stretch_of_memory_is_no_pandas_frame(tmp_path: Path) -> None:
-    table = pa.table({"a": pa.array(["x" * 100] * 9, pa.string_view())})
-    with pa.ipc.new_stream(str(tmp_path / "table.arrows"), table.schema) as writer:
-        writer.write_table(table)
+    stream(pa.table({"a": pa.array(["x" * 100] * 9, pa.string_view())}), tmp_path / "table.arrows")
     with pytest.raises(WandbXComRefusedError, match="are views"):
-        codec_named("pandas").read(tmp_path, {}, LIMITS)
+        codec_named("pandas").read(tmp_path, {"unpacked_bytes": 5000}, LIMITS)
 
 
 @pytest.mark.parametrize("codec", ["pandas", "polars", "arrow"])

@@ -8,8 +8,13 @@ from typing import Any
 
 from wandb_airflow_provider.exceptions import WandbXComRefusedError
 from wandb_airflow_provider.xcom.codecs.base import Codec, is_exactly
-from wandb_airflow_provider.xcom.codecs.ipc import read_table, unstorable, write_table
-from wandb_airflow_provider.xcom.codecs.packing import pack, unpack
+from wandb_airflow_provider.xcom.codecs.ipc import (
+    check_streams,
+    describe_streams,
+    read_table,
+    unstorable,
+    write_table,
+)
 from wandb_airflow_provider.xcom.settings import Limits
 
 __all__ = ["ArrowCodec"]
@@ -18,7 +23,7 @@ _FILE = "table.arrows"
 
 
 class ArrowCodec(Codec):
-    """Tables and record batches as IPC streams; what is read stays in its file until it is used."""
+    """Tables and record batches as IPC streams."""
 
     name = "arrow"
 
@@ -35,14 +40,14 @@ class ArrowCodec(Codec):
             write_table(pa.Table.from_batches([value]) if batch else value, folder / _FILE)
         except pa.ArrowException as error:
             raise unstorable(f"A {type(value).__name__}", error) from error
-        return {"batch": batch, **pack(folder)}
+        return {"batch": batch, **describe_streams(folder)}
 
     def read(self, folder: Path, meta: Mapping[str, Any], limits: Limits) -> Any:
         """Return the table."""
         import pyarrow as pa
 
-        unpack(folder, meta)
-        table = read_table(folder / _FILE, limits)
+        check_streams(folder, meta, limits)
+        table = read_table(folder / _FILE)
         if not meta.get("batch"):
             return table
         batches = table.combine_chunks().to_batches()

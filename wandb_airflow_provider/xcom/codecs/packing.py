@@ -1,5 +1,5 @@
 """
-Files of a value, compressed on their way.
+Files of a value, compressed on their way: for a library that does not keep to what a compressed format declares.
 
 What a store holds, and what its digests are of, is the compressed file; the index says how much all of them unpack to,
 so that a reader can refuse that before it begins, and never writes a byte more.

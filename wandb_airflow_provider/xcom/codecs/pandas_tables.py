@@ -10,8 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from wandb_airflow_provider.exceptions import WandbXComRefusedError
 from wandb_airflow_provider.xcom.codecs.base import Codec, is_exactly
-from wandb_airflow_provider.xcom.codecs.ipc import read_table, read_table_in_parts, unstorable, write_table
-from wandb_airflow_provider.xcom.codecs.packing import pack, unpack
+from wandb_airflow_provider.xcom.codecs.ipc import (
+    check_streams,
+    describe_streams,
+    read_table,
+    unstorable,
+    write_table,
+)
+from wandb_airflow_provider.xcom.codecs.pandas_frames import read_frame, without_views
 from wandb_airflow_provider.xcom.settings import Limits
 
 if TYPE_CHECKING:
@@ -22,7 +28,6 @@ __all__ = ["PandasCodec"]
 
 _DATA, _OTHERS, _LABELS = "table.arrows", "others.arrows", "labels.arrows"
 _NAN = "~nan"
-_PARTS = 16
 
 
 class PandasCodec(Codec):
@@ -68,14 +73,16 @@ class PandasCodec(Codec):
                 write_table(pa.table(columns), folder / _OTHERS)
         except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
             raise unstorable(what, error) from error
-        return {**meta, **pack(folder)}
+        return {**meta, **describe_streams(folder)}
 
     def read(self, folder: Path, meta: Mapping[str, Any], limits: Limits) -> Any:
         """Return the frame, whose memory is its own."""
-        unpack(folder, meta)
-        frame = _frame(folder / _DATA, limits)
-        if (folder / _OTHERS).exists():
-            others = read_table(folder / _OTHERS, limits)
+        found = check_streams(folder, meta, limits)
+        if _DATA not in found:
+            raise WandbXComRefusedError(f"Refused a stored pandas value: it has no file {_DATA!r}.")
+        frame = read_frame(folder / _DATA, found[_DATA])
+        if _OTHERS in found:
+            others = read_table(folder / _OTHERS)
             frame = _with_others(frame, others, meta["arrow"])
         try:
             frame.index.names = list(meta["index"])
@@ -84,57 +91,12 @@ class PandasCodec(Codec):
             if meta["series"]:
                 value: Any = frame.iloc[:, 0].rename(meta["name"])
             else:
-                frame.columns = _read_labels(meta["labels"], folder, limits)
+                frame.columns = _read_labels(meta["labels"], folder)
                 value = frame
             value.attrs = dict(meta["attrs"])
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise WandbXComRefusedError(f"Refused a stored pandas value: {error!r}.") from error
         return value
-
-
-def _frame(path: Path, limits: Limits) -> pd.DataFrame:
-    """Return a frame, made a few columns at a time, so that the table is never in memory beside all of it."""
-    import pandas as pd
-    from pandas.api.types import is_extension_array_dtype
-
-    table, release = read_table_in_parts(path, limits)
-    described = (_plain(table).schema.pandas_metadata or {}).get("index_columns", [])
-    levels = {name for name in described if isinstance(name, str)}
-    index = table.select([name for name in table.column_names if name in levels]).to_pandas().index
-    columns = [name for name in table.column_names if name not in levels]
-    step = -(-len(columns) // _PARTS) or 1
-    parts = []
-    for start in range(0, max(len(columns), 1), step):
-        part = table.select(columns[start : start + step]).to_pandas(ignore_metadata=False)
-        for name, dtype in part.dtypes.items():
-            if is_extension_array_dtype(dtype) and not isinstance(dtype, pd.StringDtype):
-                # Arrow gives some of these its own memory, which may only be read.
-                part[name] = part[name].copy()
-        part.index = index
-        parts.append(part)
-        release()
-    return pd.concat(parts, axis=1) if len(parts) > 1 else parts[0]
-
-
-def _plain(table: pa.Table) -> pa.Table:
-    """Refuse types by which many rows share one stretch of memory, which pandas would copy for each of them."""
-    import pyarrow as pa
-
-    def shares(dtype: pa.DataType) -> bool:
-        kinds = pa.types
-        return (
-            kinds.is_string_view(dtype)
-            or kinds.is_binary_view(dtype)
-            or kinds.is_list_view(dtype)
-            or kinds.is_large_list_view(dtype)
-            or kinds.is_run_end_encoded(dtype)
-            or any(shares(dtype.field(number).type) for number in range(dtype.num_fields))
-        )
-
-    wrong = [field.name for field in table.schema if shares(field.type)]
-    if wrong:
-        raise WandbXComRefusedError(f"Refused a stored pandas value: the columns {wrong[:5]} are views.")
-    return table
 
 
 def _write_labels(columns: pd.Index, folder: Path, what: str) -> dict[str, Any]:
@@ -157,13 +119,14 @@ def _write_labels(columns: pd.Index, folder: Path, what: str) -> dict[str, Any]:
     return {"levels": columns.nlevels, "objects": objects, "names": list(columns.names)}
 
 
-def _read_labels(labels: Mapping[str, Any], folder: Path, limits: Limits) -> pd.Index:
+def _read_labels(labels: Mapping[str, Any], folder: Path) -> pd.Index:
     import pandas as pd
 
     if "range" in labels:
         found: pd.Index = pd.RangeIndex(*labels["range"])
     else:
-        table = _plain(read_table(folder / _LABELS, limits))
+        table = read_table(folder / _LABELS)
+        without_views(table.schema)
         objects = [name for name in table.column_names if name.removesuffix(_NAN) in labels["objects"]]
         frame = table.drop_columns(objects).to_pandas()
         if objects:
@@ -213,13 +176,13 @@ def _with_others(frame: pd.DataFrame, table: pa.Table, arrow: Collection[str]) -
         if name in arrow:
             columns[name] = pd.Series(pd.arrays.ArrowExtensionArray(table[name]), index=frame.index)
             continue
-        _plain(table.select([name]))
+        without_views(table.select([name]).schema)
         values = np.empty(table.num_rows, dtype=object)
         values[:] = table[name].to_pylist()
         if name + _NAN in table.column_names:
             values[table[name + _NAN].to_numpy()] = math.nan
         columns[name] = pd.Series(values, index=frame.index, dtype=object)
-    return pd.DataFrame({name: columns[name] for name in sorted(columns, key=int)}, index=frame.index)
+    return pd.DataFrame({name: columns[name] for name in sorted(columns, key=int)}, frame.index, copy=False)
 
 
 def _same(left: Any, right: Any) -> bool:

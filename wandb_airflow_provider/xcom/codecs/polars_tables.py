@@ -8,7 +8,7 @@ from typing import Any
 
 from wandb_airflow_provider.exceptions import WandbXComRefusedError
 from wandb_airflow_provider.xcom.codecs.base import Codec, is_exactly
-from wandb_airflow_provider.xcom.codecs.ipc import checked_stream, unstorable
+from wandb_airflow_provider.xcom.codecs.ipc import check_streams, unstorable
 from wandb_airflow_provider.xcom.codecs.packing import pack, unpack
 from wandb_airflow_provider.xcom.settings import Limits
 
@@ -18,7 +18,7 @@ _FILE = "table.arrows"
 
 
 class PolarsCodec(Codec):
-    """Frames and series as the IPC streams that polars itself writes, so that its own types come back."""
+    """Frames and series in the IPC streams that polars itself writes, which keep its own types; compressed as files."""
 
     name = "polars"
 
@@ -44,9 +44,11 @@ class PolarsCodec(Codec):
         import polars as pl
 
         unpack(folder, meta)
-        path = checked_stream(folder / _FILE, limits)
+        if any(stream.packed for stream in check_streams(folder, meta, limits).values()):
+            # Polars would unpack as much as its columns have rows, whatever the buffers declare.
+            raise WandbXComRefusedError("Refused a stored polars frame: its buffers are compressed.")
         try:
-            frame = pl.read_ipc_stream(path)
+            frame = pl.read_ipc_stream(folder / _FILE)
         except (pl.exceptions.PolarsError, OSError) as error:
             raise WandbXComRefusedError(f"Refused a stored polars frame: {error}.") from error
         if not frame.width and meta.get("rows"):

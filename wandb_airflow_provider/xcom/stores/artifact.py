@@ -12,41 +12,49 @@ from wandb_airflow_provider.exceptions import (
     WandbXComIntegrityError,
     WandbXComRefusedError,
 )
-from wandb_airflow_provider.hooks.wandb import artifact_ref
 from wandb_airflow_provider.xcom import settings
 from wandb_airflow_provider.xcom.codecs.base import Staged
 from wandb_airflow_provider.xcom.index import INDEX_NAME, MAX_INDEX_BYTES, Index, check_file
 from wandb_airflow_provider.xcom.reference import ARTIFACT_TYPE, Producer, StoredReference
 from wandb_airflow_provider.xcom.settings import Limits
+from wandb_airflow_provider.xcom.stores.stored_file import StoredFile
 from wandb_airflow_provider.xcom.workspace import passing_folder
 
 if TYPE_CHECKING:
     import wandb
 
-    from wandb_airflow_provider.artifacts import ArtifactRef
     from wandb_airflow_provider.hooks.wandb import WandbHook
 
-__all__ = ["add_files", "fetch", "log_value", "new_value"]
+__all__ = ["add_files", "add_references", "fetch", "log_value", "new_value"]
 
 _FEW_FILES = 4
 
 
-def new_value(producer: Producer, metadata: Mapping[str, Any], uris: Mapping[str, str]) -> wandb.Artifact:
-    """
-    Return the artifact of a value, which nothing has logged yet.
-
-    :param uris: Where the object store has the files; none for a value that W&B keeps, see :func:`add_files`.
-    """
+def new_value(producer: Producer, metadata: Mapping[str, Any]) -> wandb.Artifact:
+    """Return the artifact of a value, which nothing has logged yet, for :func:`add_files` or :func:`add_references`."""
     from wandb_airflow_provider import sdk
 
     name = producer.artifact_name
     artifact = sdk.new_artifact(name, ARTIFACT_TYPE, description=None, metadata=dict(metadata))
     if settings.purge() == "ttl":
         artifact.ttl = timedelta(days=settings.ttl_days())
-    for path, uri in uris.items():
-        # The place names the content already, so that nothing has to be read for a digest.
-        artifact.add_reference(uri, name=path, checksum=False)
     return artifact
+
+
+def add_references(artifact: wandb.Artifact, files: Mapping[str, StoredFile]) -> None:
+    """Add references to the files of a value that the user's object store keeps."""
+    for path, file in files.items():
+        if file.etag is None:
+            # A local file is read for its digest, as wandb does when it reads the reference.
+            artifact.add_reference(file.uri, name=path, checksum=file.uri.startswith("file:"))
+            continue
+        # For a reference to the store itself wandb would set up a client of its own and ask for what is known here,
+        # which takes longer than storing 10 MB. So another file is referred to first, this one, and then replaced.
+        (entry,) = artifact.add_reference(Path(__file__).as_uri(), name=path, checksum=False)
+        facts: dict[str, Any] = {"ref": file.uri, "digest": file.etag, "size": file.size}
+        facts["extra"] = {"etag": file.etag} | ({"versionID": file.version} if file.version else {})
+        for name, value in facts.items():
+            setattr(entry, name, value)
 
 
 def add_files(artifact: wandb.Artifact, staged: Staged, index: bytes, folder: Path) -> None:
@@ -61,18 +69,27 @@ def add_files(artifact: wandb.Artifact, staged: Staged, index: bytes, folder: Pa
         artifact.add_file(str(staged.root / path), name=path, policy="immutable", skip_cache=True)
 
 
-def log_value(wandb_run: wandb.Run, artifact: wandb.Artifact, producer: Producer) -> ArtifactRef:
+def log_value(wandb_run: wandb.Run, artifact: wandb.Artifact, producer: Producer) -> tuple[str, str | None]:
     """
-    Log a value in a run, and wait until W&B has committed it; content that W&B has gives its existing version.
+    Log a value in a run, and return the artifact's path and URL when W&B has committed it.
+
+    Content that W&B has gives its existing version.
 
     :raises WandbUnavailableError: W&B cannot be reached. Retried.
     """
     from wandb_airflow_provider import sdk
 
-    with sdk.translate_run_errors(f"log the XCom {producer.artifact_name!r}", wandb_run):
+    name = producer.artifact_name
+    with sdk.translate_run_errors(f"log the XCom {name!r}", wandb_run):
         aliases = [producer.alias] if producer.alias else None
-        logged = wandb_run.log_artifact(artifact, aliases=aliases).wait()
-        return artifact_ref(logged, source_run=f"{wandb_run.entity}/{wandb_run.project}/{wandb_run.id}")
+        version = wandb_run.log_artifact(artifact, aliases=aliases).wait().version
+    # The artifact would ask W&B twice for its URL.
+    url = (
+        f"{wandb_run.project_url}/artifacts/{ARTIFACT_TYPE}/{name}/{version}"
+        if wandb_run.project_url
+        else None
+    )
+    return f"{wandb_run.entity}/{wandb_run.project}/{name}:{version}", url
 
 
 def fetch(hook: WandbHook, ref: StoredReference, folder: Path, limits: Limits) -> Index:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -14,21 +13,19 @@ from typing import Any, NamedTuple
 from wandb_airflow_provider.exceptions import (
     WandbError,
     WandbUnavailableError,
-    WandbXComIntegrityError,
     WandbXComRefusedError,
 )
 from wandb_airflow_provider.object_storage import Place, address_of, open_place
 from wandb_airflow_provider.xcom.codecs.base import Staged
-from wandb_airflow_provider.xcom.index import INDEX_NAME, MAX_INDEX_BYTES, Index, check_file
+from wandb_airflow_provider.xcom.index import INDEX_NAME, MAX_INDEX_BYTES, Index
 from wandb_airflow_provider.xcom.reference import StoredReference
 from wandb_airflow_provider.xcom.settings import Limits
+from wandb_airflow_provider.xcom.stores.stored_file import StoredFile, stored_file
+from wandb_airflow_provider.xcom.stores.transfer import Arrival, check_link, gone, receive, send
 
 __all__ = ["ObjectStore", "StoredObject"]
 
 _WITHOUT_ARTIFACT = ".without-artifact"
-_WHOLE_BYTES = 32 << 20
-_PART_BYTES = 5 << 20
-_MOST_PARTS = 9000
 
 
 class StoredObject(NamedTuple):
@@ -58,23 +55,23 @@ class ObjectStore:
         self._place: Place = open_place(url, "XCom storage")
         self._fs = self._place.fs
 
-    def uris(self, location: str, index: Index) -> dict[str, str]:
-        """Return the URLs of the files of a value, as others read them."""
-        return {path: f"{self.address}/{location}/{path}" for path in (INDEX_NAME, *index.files)}
-
-    def put(self, location: str, staged: Staged, index: Index, content: bytes) -> bool:
+    def put(self, location: str, staged: Staged, index: Index, content: bytes) -> dict[str, StoredFile]:
         """
-        Store a value, unless it is there already; return whether it was not.
+        Store a value, unless it is there already, and return its files as they are in the store.
 
         :raises WandbUnavailableError: the store cannot be written.
         """
+        sizes = {path: facts.size for path, facts in index.files.items()} | {INDEX_NAME: len(content)}
         with self._errors(f"write {location!r}"):
-            if self._is_complete(location, index, content):
-                return False
-            for path in index.files:
-                self._send(staged.root / path, self._path(location, path))
-            self._write(self._path(location, INDEX_NAME), content)
-        return True
+            found = self._find(location, sizes)
+            if found is None:
+                files = ((staged.root / path, self._path(location, path)) for path in index.files)
+                send(self._place, files)
+                self._write(self._path(location, INDEX_NAME), content)
+                found = self._find(location, sizes)
+            if found is None:
+                raise OSError("what was written is not all there")
+        return {path: stored_file(self._place, self._path(location, path), found[path]) for path in sizes}
 
     def fetch(self, ref: StoredReference, folder: Path, limits: Limits) -> Index:
         """
@@ -90,17 +87,11 @@ class ObjectStore:
             index = Index.from_bytes(content, ref.digest, limits, what)
             for path in index.folders:
                 (folder / path).mkdir(parents=True, exist_ok=True)
-            for path, facts in index.files.items():
-                source, target = self._path(ref.location, path), folder / path
-                target.parent.mkdir(parents=True, exist_ok=True)
-                found = self._size(source, what)
-                if found > facts.size:
-                    raise WandbXComIntegrityError(
-                        f"{what}: {path!r} has {found} bytes, and its index says {facts.size} with "
-                        f"sha256:{facts.sha256}. It was altered; clear the task that pushed it."
-                    )
-                self._receive(source, target)
-                check_file(target, facts, what)
+            arrivals = (
+                Arrival(self._path(ref.location, path), folder / path, facts)
+                for path, facts in index.files.items()
+            )
+            receive(self._place, arrivals, what)
         return index
 
     def note_producer(self, location: str, producer: Mapping[str, Any], label: str) -> None:
@@ -125,9 +116,9 @@ class ObjectStore:
             found = self._fs.find(self._place.root, detail=True) if self._fs.exists(self._place.root) else {}
         changed: dict[str, datetime] = {}
         producers: dict[str, list[Mapping[str, Any]]] = {}
-        prefix = len(self._place.root) + 1
+        root = f"{self._place.root.strip('/')}/"
         for path, facts in found.items():
-            parts = path[prefix:].split("/")
+            parts = path.partition(root)[2].split("/")
             noted = parts[0] == _WITHOUT_ARTIFACT
             location = "/".join(parts[1:3] if noted else parts[:2])
             if len(parts) < (4 if noted else 3):
@@ -157,40 +148,18 @@ class ObjectStore:
                 if self._place.local:
                     self._fs.rm(path, recursive=True)
 
-    def _is_complete(self, location: str, index: Index, content: bytes) -> bool:
-        """Say whether a value is there with files of the right size: one that was cut off is written anew."""
+    def _find(self, location: str, sizes: Mapping[str, int]) -> dict[str, Any] | None:
+        """Return what the store says of the files of a value; None if not all are there in full."""
         self._fs.invalidate_cache()
         try:
-            found = self._fs.find(self._path(location), detail=True)
+            listed = self._fs.find(self._path(location), detail=True)
         except FileNotFoundError:
-            return False
-        sizes = {path: facts["size"] for path, facts in found.items()}
-        wanted = {self._path(location, path): facts.size for path, facts in index.files.items()}
-        wanted[self._path(location, INDEX_NAME)] = len(content)
-        return all(sizes.get(path) == size for path, size in wanted.items())
-
-    def _send(self, source: Path, target: str) -> None:
-        if self._place.local:
-            Path(target).parent.mkdir(parents=True, exist_ok=True)
-        chunks = {}
-        if "s3" in self._protocols():
-            # Ten parts at a time are in memory, of 50 MB each unless told; a store takes no more than 10,000. What is
-            # smaller than two parts goes as one request.
-            size = source.stat().st_size
-            part = size // 2 + 1 if size < _WHOLE_BYTES else _PART_BYTES
-            chunks["chunksize"] = max(part, -(-size // _MOST_PARTS))
-        self._fs.put_file(str(source), target, **chunks)
-
-    def _receive(self, source: str, target: Path) -> None:
-        chunks = {}
-        if "s3" in self._protocols() and "chunksize" in inspect.signature(self._fs.get_file).parameters:
-            # As on the way there; releases of s3fs without it read piece by piece.
-            chunks["chunksize"] = _PART_BYTES
-        self._fs.get_file(source, str(target), **chunks)
-
-    def _protocols(self) -> tuple[str, ...]:
-        found = self._fs.protocol
-        return (found,) if isinstance(found, str) else tuple(found)
+            return None
+        # Some file systems begin their paths with a slash, whatever they were asked for.
+        files = {name.partition(f"{location}/")[2]: facts for name, facts in listed.items()}
+        found = {path: files.get(path) for path in sizes}
+        complete = all(facts is not None and facts["size"] == sizes[path] for path, facts in found.items())
+        return found if complete else None
 
     def _write(self, target: str, content: bytes) -> None:
         if not self._place.local:
@@ -203,27 +172,14 @@ class ObjectStore:
 
     def _read_index(self, source: str, what: str) -> bytes:
         if self._place.local:
-            self._check_link(source, what)
+            check_link(self._place, source, what)
         try:
             content = bytes(self._fs.cat_file(source, start=0, end=MAX_INDEX_BYTES + 1))
         except FileNotFoundError as error:
-            raise _gone(source, what) from error
+            raise gone(source, what) from error
         if len(content) > MAX_INDEX_BYTES:
             raise WandbXComRefusedError(f"{what}: its index has more than {MAX_INDEX_BYTES} bytes.")
         return content
-
-    def _size(self, path: str, what: str) -> int:
-        if self._place.local:
-            self._check_link(path, what)
-        try:
-            return int(self._fs.info(path)["size"])
-        except FileNotFoundError as error:
-            raise _gone(path, what) from error
-
-    def _check_link(self, path: str, what: str) -> None:
-        root = Path(self._place.root).resolve()
-        if Path(path).is_symlink() or not Path(path).resolve().is_relative_to(root):
-            raise WandbXComRefusedError(f"{what}: {path!r} is a symbolic link out of its folder.")
 
     def _path(self, *parts: str) -> str:
         return "/".join((self._place.root, *parts))
@@ -243,12 +199,6 @@ class ObjectStore:
 
 
 _EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-def _gone(path: str, what: str) -> WandbXComIntegrityError:
-    return WandbXComIntegrityError(
-        f"{what}: {path!r} is gone. It was removed, or never written completely; clear the task that pushed it."
-    )
 
 
 def _changed_at(facts: Mapping[str, Any]) -> datetime:

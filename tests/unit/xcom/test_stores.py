@@ -1,0 +1,202 @@
+"""Object stores other than S3: nothing but fsspec's own interface is asked of them, and wandb finds what they keep."""
+
+from __future__ import annotations
+
+import json
+import threading
+import warnings
+from collections import namedtuple
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import fsspec
+import pandas as pd
+import pytest
+
+from wandb_airflow_provider.exceptions import WandbConfigurationError, WandbXComIntegrityError
+from wandb_airflow_provider.object_storage import Place, address_of, open_place
+from wandb_airflow_provider.xcom.artifact_run import artifact_run
+from wandb_airflow_provider.xcom.backend import WandbXComBackend
+from wandb_airflow_provider.xcom.index import INDEX_NAME
+from wandb_airflow_provider.xcom.reference import Producer, StoredReference
+from wandb_airflow_provider.xcom.stores.artifact import add_references, log_value, new_value
+from wandb_airflow_provider.xcom.stores.objects import ObjectStore
+from wandb_airflow_provider.xcom.stores.stored_file import StoredFile, stored_file
+
+FRAME = pd.DataFrame({"a": [1.5, 2.5], "b": ["x", "y"]})
+Raw = namedtuple("Raw", "value")
+Backend = type[WandbXComBackend]
+
+
+def push(backend: Backend, value: Any, key: str = "return_value", run_id: str = "run1") -> Any:
+    return backend.serialize_value(value, key=key, run_id=run_id, dag_id="dag", task_id="task", map_index=-1)
+
+
+def pull(backend: Backend, raw: Any) -> Any:
+    return backend.deserialize_value(Raw(raw))
+
+
+@pytest.fixture
+def memory() -> Iterator[Any]:
+    """fsspec's file system in memory, which is neither local nor S3."""
+    fs = fsspec.filesystem("memory")
+    yield fs
+    fs.store.clear()
+    fs.pseudo_dirs[:] = [""]
+
+
+def test_a_store_that_is_not_s3_keeps_checks_lists_and_removes_values(
+    backend: Backend, option: Any, memory: Any, hook: Any, tmp_path: Path
+) -> None:
+    option(storage="memory://bucket/xcom")
+    (tmp_path / "data" / "inner").mkdir(parents=True)
+    for name in ("a.txt", "b.txt", "inner/empty"):
+        (tmp_path / "data" / name).write_text(name.removesuffix("inner/empty"))
+    raw, other = push(backend, tmp_path / "data"), push(backend, FRAME, key="frame")
+    back = pull(backend, raw)
+    assert {path.relative_to(back).as_posix() for path in back.rglob("*") if path.is_file()} == {
+        "a.txt",
+        "b.txt",
+        "inner/empty",
+    }
+    assert (back / "b.txt").read_text() == "b.txt"
+    pd.testing.assert_frame_equal(pull(backend, other), FRAME)
+    location = StoredReference.from_json(raw).location
+    entries = hook.get_conn().artifact(raw["artifact"]).manifest.entries
+    assert entries["a.txt"].ref == f"memory://bucket/xcom/{location}/a.txt"
+    written = memory.created(f"/bucket/xcom/{location}/a.txt")
+    assert push(backend, tmp_path / "data", run_id="run2")["artifact"] == raw["artifact"]
+    assert memory.created(f"/bucket/xcom/{location}/a.txt") == written
+    store = ObjectStore("memory://bucket/xcom")
+    assert location in {found.location for found in store.stored()}
+    memory.pipe_file(f"/bucket/xcom/{location}/a.txt", b"altered and longer")
+    with pytest.raises(WandbXComIntegrityError, match=r"sha256:\w{64}.*sha256:\w{64}"):
+        pull(backend, raw)
+    store.remove(location)
+    assert location not in {found.location for found in store.stored()}
+    with pytest.raises(WandbXComIntegrityError, match="is gone"):
+        pull(backend, raw)
+
+
+def test_a_folder_as_store_is_read_by_wandb_itself(
+    backend: Backend, option: Any, hook: Any, tmp_path: Path
+) -> None:
+    option(storage=tmp_path / "store")
+    raw = push(backend, FRAME)
+    artifact = hook.get_conn().artifact(raw["artifact"])
+    found = Path(artifact.download(root=str(tmp_path / "back")))
+    assert {path.name for path in found.iterdir()} == set(artifact.manifest.entries) > {INDEX_NAME}
+
+
+def test_an_url_that_nothing_opens_is_refused_with_what_to_install() -> None:
+    with pytest.raises(WandbConfigurationError, match=r"Install what reads nosuch://"):
+        open_place("nosuch://bucket/x", "XCom storage")
+    with pytest.raises(
+        WandbConfigurationError, match="names an Airflow connection, and no installed provider"
+    ):
+        open_place("memory://conn@bucket/x", "XCom storage")
+    assert address_of("gs://google_default@bucket/x/") == "gs://bucket/x"
+
+
+def _place(protocol: Any, **attributes: Any) -> Place:
+    made = type("Store", (fsspec.AbstractFileSystem,), {"protocol": protocol, **attributes})
+    return Place(made(), "bucket/xcom", False)
+
+
+@pytest.mark.parametrize(
+    ("place", "facts", "expected"),
+    [
+        (
+            _place(("s3", "s3a")),
+            {
+                "size": 3,
+                "ETag": '"abc-2"',
+                "VersionId": "null",
+                "LastModified": datetime(2026, 1, 1, tzinfo=UTC),
+            },
+            StoredFile("s3://bucket/xcom/a", 3, "abc-2"),
+        ),
+        (
+            _place(("s3", "s3a")),
+            {"size": 3, "ETag": '"abc"', "VersionId": "v7"},
+            StoredFile("s3://bucket/xcom/a", 3, "abc", "v7"),
+        ),
+        (
+            _place(("gs", "gcs")),
+            {"size": 3, "etag": "CJ=", "generation": "17"},
+            StoredFile("gs://bucket/xcom/a", 3, "CJ=", "17"),
+        ),
+        (
+            _place(("abfs", "az", "abfss"), account_name="acme"),
+            {"size": 3, "etag": "0x8D", "version_id": None},
+            StoredFile("https://acme.blob.core.windows.net/bucket/xcom/a", 3, "0x8D"),
+        ),
+        (_place("sftp"), {"size": 3}, StoredFile("sftp://bucket/xcom/a", 3)),
+    ],
+)
+def test_a_file_is_referred_to_as_wandb_knows_its_store(
+    place: Place, facts: Any, expected: StoredFile
+) -> None:
+    assert stored_file(place, "bucket/xcom/a", facts) == expected
+
+
+@pytest.fixture
+def gcs(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, bytes]]:
+    """What Google's client asks for to read objects: ``{"bucket/key": content}``."""
+    with warnings.catch_warnings():
+        # Of packages that it could also use.
+        warnings.simplefilter("ignore")
+        import google.cloud.storage  # noqa: F401
+    objects: dict[str, bytes] = {}
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            url = urlsplit(self.path)
+            bucket, _, key = unquote(url.path.partition("/b/")[2]).partition("/o/")
+            content = objects.get(f"{bucket}/{key}")
+            if content is None:
+                self.send_error(404)
+                return
+            if "alt=media" not in url.query:
+                facts = {
+                    "name": key,
+                    "bucket": bucket,
+                    "size": len(content),
+                    "etag": "CJ=",
+                    "generation": "17",
+                }
+                content = json.dumps(facts).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *args: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{server.server_port}")
+    yield objects
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_wandb_reads_what_a_bucket_of_google_keeps(
+    backend: Backend, hook: Any, gcs: dict[str, bytes], tmp_path: Path
+) -> None:
+    gcs["bucket/xcom/a b.txt"] = b"content"
+    producer = Producer("dag", "run1", "task", "key")
+    artifact = new_value(producer, {})
+    add_references(artifact, {"a b.txt": StoredFile("gs://bucket/xcom/a b.txt", 7, "CJ=", "17")})
+    with artifact_run(hook, producer) as wandb_run:
+        path, url = log_value(wandb_run, artifact, producer)
+    found = hook.get_conn().artifact(path)
+    assert Path(found.download(root=str(tmp_path / "back")), "a b.txt").read_bytes() == b"content"
+    assert found.url == url
