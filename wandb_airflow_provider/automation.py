@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 from wandb_airflow_provider.artifacts import validate_alias, validate_artifact_name
 from wandb_airflow_provider.exceptions import WandbConfigurationError
+from wandb_airflow_provider.record import Record
 from wandb_airflow_provider.registry import PROJECT_PREFIX
 
 __all__ = ["Action", "AutomationSpec", "Event", "MetricCondition", "check_automation"]
@@ -22,7 +23,7 @@ _LONGEST_NAME = 255
 _LIMITS = ("above", "below", "increases_by", "decreases_by", "changes_by")
 
 
-class MetricCondition(NamedTuple):
+class MetricCondition(Record):
     """
     When a metric of a run fires an automation: exactly one of the five limits.
 
@@ -71,7 +72,7 @@ class MetricCondition(NamedTuple):
         return name, float(value)
 
 
-class AutomationSpec(NamedTuple):
+class AutomationSpec(Record):
     """
     An automation, its names rendered.
 

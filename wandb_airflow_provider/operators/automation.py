@@ -117,7 +117,8 @@ class WandbCreateAutomationOperator(BaseOperator):
         self.description = description
         self.enabled = enabled
         self.wandb_conn_id = wandb_conn_id
-        if not any("{{" in str(getattr(self, field)) for field in self.template_fields):
+        given = [str(getattr(self, field)) for field in self.template_fields]
+        if not any("{{" in text or "{%" in text for text in given):
             check_automation(self._spec())
 
     def execute(self, context: Context) -> dict[str, str]:

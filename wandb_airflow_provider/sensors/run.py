@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from wandb_airflow_provider.exceptions import WandbRunFailedError
 from wandb_airflow_provider.sensors.waiting import WandbWaitSensor
-from wandb_airflow_provider.waiting.run import outcomes_of
 
 if TYPE_CHECKING:
     from wandb_airflow_provider.waiting.decision import Decision
@@ -53,6 +52,8 @@ class WandbRunSensor(WandbWaitSensor):
         missing: Literal["wait", "fail"] = "fail",
         **kwargs: Any,
     ) -> None:
+        from wandb_airflow_provider.waiting.run import outcomes_of
+
         self.wandb_run = wandb_run
         self.outcomes = dict(outcomes_of(outcomes))
         self.missing = missing

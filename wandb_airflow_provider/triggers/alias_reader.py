@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from wandb_airflow_provider.exceptions import WandbError
 from wandb_airflow_provider.hooks.watched import RegistryView, SeenVersion, one_version
 from wandb_airflow_provider.registry import ProjectAlias, RegistryAlias
 from wandb_airflow_provider.triggers.reader import WandbReader
@@ -25,6 +24,8 @@ class RegistryAliasReader(WandbReader):
     for, and otherwise once, so that it can be told.
     """
 
+    observation = Observation
+
     def __init__(self, wandb_conn_id: str, registry: str) -> None:
         super().__init__(wandb_conn_id)
         self._registry = registry
@@ -32,10 +33,8 @@ class RegistryAliasReader(WandbReader):
         self._looked_up: dict[str, str | None] = {}
 
     def _forget(self) -> None:
+        super()._forget()
         self._view = None
-
-    def _failed(self, error: WandbError) -> Observation:
-        return Observation(error=error)
 
     def _read(
         self, hook: WandbHook, targets: Sequence[RegistryAlias], strict: Collection[RegistryAlias]
@@ -76,11 +75,7 @@ class RegistryAliasReader(WandbReader):
 class ProjectAliasReader(WandbReader):
     """Reads aliases of artifacts of projects: W&B's public API has no list of them, so each is a request."""
 
-    def _forget(self) -> None:
-        """Nothing is kept."""
-
-    def _failed(self, error: WandbError) -> Observation:
-        return Observation(error=error)
+    observation = Observation
 
     def _read(
         self, hook: WandbHook, targets: Sequence[ProjectAlias], strict: Collection[ProjectAlias]

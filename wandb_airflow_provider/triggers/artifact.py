@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from wandb_airflow_provider.artifacts import split_artifact_path
 from wandb_airflow_provider.connection_form import DEFAULT_CONN_ID
-from wandb_airflow_provider.exceptions import WandbArtifactNotFoundError, WandbError, WandbInvalidNameError
+from wandb_airflow_provider.exceptions import WandbArtifactNotFoundError, WandbInvalidNameError
 from wandb_airflow_provider.triggers.reader import WandbReader
-from wandb_airflow_provider.triggers.shared_poll import DEFAULT_POLL_INTERVAL, SharedPollTrigger, is_template
+from wandb_airflow_provider.triggers.shared_poll import DEFAULT_POLL_INTERVAL, SharedPollTrigger
 from wandb_airflow_provider.waiting.artifact import ArtifactObservation, ArtifactWish, Version
 
 if TYPE_CHECKING:
@@ -36,6 +36,8 @@ class WandbArtifactTrigger(SharedPollTrigger):
     :param end_time: The deadline in seconds since the epoch.
     """
 
+    own = ("artifact", "alias", "tag", "metadata", "newer_than", "missing")
+
     def __init__(
         self,
         *,
@@ -58,7 +60,7 @@ class WandbArtifactTrigger(SharedPollTrigger):
         self.tag = tag
         self.metadata = metadata
         self.newer_than = newer_than
-        self.missing: Literal["wait", "fail"] = missing
+        self.missing = missing
 
     def check(self) -> None:
         """
@@ -68,8 +70,7 @@ class WandbArtifactTrigger(SharedPollTrigger):
         :raises WandbConfigurationError: another argument is wrong.
         """
         super().check()
-        if not any(map(is_template, (self.artifact, self.alias, self.tag, self.newer_than))):
-            self.awaited()
+        if self._rendered:
             self.wish.check()
 
     def __str__(self) -> str:
@@ -79,15 +80,6 @@ class WandbArtifactTrigger(SharedPollTrigger):
     def wish(self) -> ArtifactWish:
         """Which version ends the waiting."""
         return ArtifactWish(self.alias, self.tag, self.metadata, self.newer_than, self.missing)
-
-    @property
-    def strict(self) -> bool:
-        """Whether an artifact that does not exist fails the waiting."""
-        return self.missing == "fail"
-
-    def _arguments(self) -> dict[str, Any]:
-        names = ("artifact", "alias", "tag", "metadata", "newer_than", "missing")
-        return {name: getattr(self, name) for name in names}
 
     def _place(self) -> tuple[str | None, ...]:
         return split_artifact_path(self.artifact)[:2]
@@ -113,15 +105,15 @@ class WandbArtifactTrigger(SharedPollTrigger):
 class ArtifactReader(WandbReader):
     """Reads the newest versions of artifacts."""
 
+    observation = ArtifactObservation
+
     def __init__(self, wandb_conn_id: str) -> None:
         super().__init__(wandb_conn_id)
         self._types: dict[str, str] = {}
 
     def _forget(self) -> None:
+        super()._forget()
         self._types.clear()
-
-    def _failed(self, error: WandbError) -> ArtifactObservation:
-        return ArtifactObservation(error=error)
 
     def _read(
         self, hook: WandbHook, targets: Sequence[str], strict: Collection[str]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
-from contextlib import suppress
+from concurrent.futures import Executor, Future
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
@@ -14,7 +14,7 @@ __all__ = ["HelperThread"]
 T = TypeVar("T")
 
 
-class HelperThread:
+class HelperThread(Executor):
     """
     Makes blocking calls one after the other, for one event loop.
 
@@ -24,41 +24,49 @@ class HelperThread:
 
     def __init__(self, name: str) -> None:
         self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        threading.Thread(target=self._serve, name=name, daemon=True).start()
+        self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
+        self._thread.start()
 
     async def call(self, function: Callable[..., T], *arguments: Any) -> T:
         """Return what the function returns, or raise what it raises."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[T] = loop.create_future()
+        from asgiref.sync import sync_to_async
 
-        def settle(result: T | None, error: BaseException | None) -> None:
-            if future.done():
-                return
-            if error is not None:
-                future.set_exception(error)
-            else:
-                future.set_result(result)  # type: ignore[arg-type]
-
-        def work() -> None:
-            result, failure = None, None
+        def work() -> T:
             try:
-                result = function(*arguments)
-            except Exception as error:
-                failure = error
+                return function(*arguments)
+            except Exception:
+                raise
             except BaseException as error:
                 # wandb raises SystemExit when its helper process ends badly: on the loop it would end the triggerer.
-                failure = RuntimeError(f"{type(error).__name__}: {error}")
-            # Nobody waits any more when the loop is closed.
-            with suppress(RuntimeError):
-                loop.call_soon_threadsafe(settle, result, failure)
+                raise RuntimeError(f"{type(error).__name__}: {error}") from error
+
+        # Airflow 3.1 asks its supervisor, for a connection, on the loop that this remembers; from another thread it
+        # would start a loop of its own, and two that read the answers of one socket end the triggerer.
+        return await sync_to_async(work, thread_sensitive=False, executor=self)()  # type: ignore[call-overload, no-any-return]
+
+    def submit(self, function: Callable[..., T], /, *arguments: Any, **named: Any) -> Future[T]:
+        """Have the thread make a call."""
+        future: Future[T] = Future()
+
+        def work() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            try:
+                future.set_result(function(*arguments, **named))
+            except BaseException as error:
+                future.set_exception(error)
 
         self._work.put(work)
-        return await future
+        return future
 
     def end(self, last: Callable[[], None]) -> None:
         """Return at once; the thread makes the calls that wait, then this one, and ends."""
         self._work.put(last)
         self._work.put(None)
+
+    async def ended(self, seconds: float) -> None:
+        """Wait until the thread has ended, and no longer than this."""
+        await asyncio.to_thread(self._thread.join, seconds)
 
     def _serve(self) -> None:
         while (work := self._work.get()) is not None:

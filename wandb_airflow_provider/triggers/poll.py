@@ -19,6 +19,8 @@ __all__ = ["Membership", "Poll", "Reader", "Snapshot", "poll_of"]
 
 # Triggers start one after the other: the first read waits so long for those that come along with its cause.
 _GATHER_SECONDS = 0.1
+# How long the last trigger waits for what reading needed to be given back.
+_REST_SECONDS = 5.0
 # A reader in a hurry brings the next read forward, at most this often.
 _HURRY_SECONDS = 5.0
 
@@ -82,6 +84,7 @@ class Poll:
         self._reader = reader
         self._on_idle = on_idle
         self._thread: HelperThread | None = None
+        self._ending: HelperThread | None = None
         self._uses = 0
         self._members: dict[int, Membership] = {}
         self._joined = asyncio.Event()
@@ -127,6 +130,11 @@ class Poll:
         full: ArtifactRef = await self._call(self._reader.complete, ref)
         return full
 
+    async def rest(self) -> None:
+        """Wait a few seconds for what reading needed to be given back, if nobody reads any more."""
+        if self._ending is not None:
+            await self._ending.ended(_REST_SECONDS)
+
     async def snapshots(self) -> AsyncGenerator[Snapshot, None]:
         """
         Yield a snapshot after each read that found something new or that a trigger asks for, for ever.
@@ -146,7 +154,8 @@ class Poll:
                 latest = {key: known[key] if known.get(key) == seen else seen for key, seen in found.items()}
                 changed = any(latest[key] is not known.get(key) for key in latest)
                 known = latest
-                failed = any(seen.error is not None for seen in known.values())
+                # One target that W&B refuses slows nobody down: what concerns all fails all.
+                failed = all(seen.error is not None for seen in known.values())
                 failures = failures + 1 if failed else 0
                 if fresh or changed or any(member.every_read for member in self._members.values()):
                     yield Snapshot(began, known)
@@ -202,7 +211,7 @@ class Poll:
                 self._on_idle()
                 if self._thread is not None:
                     self._thread.end(self._reader.close)
-                    self._thread = None
+                    self._ending, self._thread = self._thread, None
 
 
 _polls: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Hashable, Poll]] = WeakKeyDictionary()

@@ -16,7 +16,6 @@ from wandb_airflow_provider.triggers.shared_poll import (
     News,
     SharedPollTrigger,
     event_of,
-    is_template,
 )
 
 if TYPE_CHECKING:
@@ -32,8 +31,6 @@ if TYPE_CHECKING:
     from wandb_airflow_provider.watching.change import AliasChange, Seen
 
 __all__ = ["WandbRegistryAliasTrigger"]
-
-_FIELDS = ("registry", "entity", "project", "collection", "alias", "digest", "not_version", "since", "tag")
 
 
 class WandbRegistryAliasTrigger(SharedPollTrigger):
@@ -65,6 +62,22 @@ class WandbRegistryAliasTrigger(SharedPollTrigger):
     :param end_time: In mode ``wait``, the deadline in seconds since the epoch.
     """
 
+    own = (
+        "registry",
+        "entity",
+        "project",
+        "collection",
+        "alias",
+        "mode",
+        "first",
+        "until",
+        "since",
+        "digest",
+        "not_version",
+        "tag",
+        "metadata",
+        "missing",
+    )
     asset_state_store: Any = None
 
     def __init__(
@@ -105,7 +118,7 @@ class WandbRegistryAliasTrigger(SharedPollTrigger):
         self.not_version = not_version
         self.tag = tag
         self.metadata = metadata
-        self.missing: Literal["wait", "fail"] = missing
+        self.missing = missing
 
     def check(self) -> None:
         """
@@ -114,7 +127,6 @@ class WandbRegistryAliasTrigger(SharedPollTrigger):
         :raises WandbInvalidNameError: a name that W&B would refuse.
         :raises WandbConfigurationError: another argument is wrong.
         """
-        super().check()
         if self.mode not in ("wait", "watch"):
             raise WandbConfigurationError(f"mode is {self.mode!r}; expected 'wait' or 'watch'.")
         if self.first not in ("baseline", "fire"):
@@ -123,10 +135,9 @@ class WandbRegistryAliasTrigger(SharedPollTrigger):
             raise WandbConfigurationError(
                 "An alias is one of a registry or one of a project: name one of the two."
             )
+        super().check()
         if self.mode == "wait":
             self.wish.check()
-        if not any(is_template(getattr(self, name)) for name in _FIELDS):
-            _ = self.target
 
     def __str__(self) -> str:
         return f"The alias {self.target}"
@@ -147,17 +158,13 @@ class WandbRegistryAliasTrigger(SharedPollTrigger):
 
     @property
     def strict(self) -> bool:
-        """Whether a registry or collection that does not exist fails the waiting."""
-        return self.mode == "wait" and self.missing == "fail"
+        """Whether a registry or collection that does not exist fails the waiting; a watcher never fails."""
+        return self.mode == "wait" and super().strict
 
     @property
     def every_read(self) -> bool:
         """A watcher compares each read with what a webhook may have reported."""
         return self.mode == "watch"
-
-    def _arguments(self) -> dict[str, Any]:
-        names = (*_FIELDS, "metadata", "mode", "first", "until", "missing")
-        return {name: getattr(self, name) for name in names}
 
     def _place(self) -> tuple[str | None, ...]:
         if isinstance(self.target, RegistryAlias):

@@ -6,10 +6,9 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from wandb_airflow_provider.connection_form import DEFAULT_CONN_ID
-from wandb_airflow_provider.exceptions import WandbConfigurationError, WandbError
 from wandb_airflow_provider.identity import RunRef
 from wandb_airflow_provider.triggers.reader import WandbReader
-from wandb_airflow_provider.triggers.shared_poll import DEFAULT_POLL_INTERVAL, SharedPollTrigger, is_template
+from wandb_airflow_provider.triggers.shared_poll import DEFAULT_POLL_INTERVAL, SharedPollTrigger
 from wandb_airflow_provider.waiting.run import RunObservation, judge_run, outcomes_of
 
 if TYPE_CHECKING:
@@ -32,6 +31,8 @@ class WandbRunTrigger(SharedPollTrigger):
     :param end_time: The deadline in seconds since the epoch.
     """
 
+    own = ("wandb_run", "outcomes", "missing")
+
     def __init__(
         self,
         *,
@@ -48,7 +49,7 @@ class WandbRunTrigger(SharedPollTrigger):
         )
         self.wandb_run = wandb_run
         self.outcomes = outcomes
-        self.missing: Literal["wait", "fail"] = missing
+        self.missing = missing
 
     def check(self) -> None:
         """
@@ -57,17 +58,10 @@ class WandbRunTrigger(SharedPollTrigger):
         :raises WandbConfigurationError: not a run, or outcomes that mean nothing.
         """
         super().check()
-        if self.missing not in ("wait", "fail"):
-            raise WandbConfigurationError(f"missing is {self.missing!r}; expected 'wait' or 'fail'.")
         outcomes_of(self.outcomes)
-        if not is_template(self.wandb_run):
-            self.awaited()
 
     def __str__(self) -> str:
         return f"The W&B run {self.awaited()}"
-
-    def _arguments(self) -> dict[str, Any]:
-        return {"wandb_run": self.wandb_run, "outcomes": outcomes_of(self.outcomes), "missing": self.missing}
 
     def _place(self) -> tuple[str | None, ...]:
         ref = RunRef.from_json(self.wandb_run)
@@ -89,11 +83,7 @@ class WandbRunTrigger(SharedPollTrigger):
 class RunReader(WandbReader):
     """Reads the states of runs of one project in one request a page."""
 
-    def _forget(self) -> None:
-        """Nothing is kept."""
-
-    def _failed(self, error: WandbError) -> RunObservation:
-        return RunObservation(error=error)
+    observation = RunObservation
 
     def _read(
         self, hook: WandbHook, targets: Sequence[str], strict: Collection[str]
@@ -101,8 +91,8 @@ class RunReader(WandbReader):
         from wandb_airflow_provider.hooks.watched import run_states
 
         refs = {path: RunRef.from_json(path) for path in targets}
-        entity, project, _ = targets[0].split("/")
-        there = run_states(hook, entity, project, {ref.wandb_run_id for ref in refs.values()})
+        one = refs[targets[0]]
+        there = run_states(hook, one.entity, one.project, {ref.wandb_run_id for ref in refs.values()})
         return {path: _observation(there.get(ref.wandb_run_id), ref) for path, ref in refs.items()}
 
 

@@ -9,7 +9,7 @@ import time
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Hashable
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 
@@ -32,7 +32,6 @@ __all__ = [
     "News",
     "SharedPollTrigger",
     "event_of",
-    "is_template",
 ]
 
 log = logging.getLogger(__name__)
@@ -71,6 +70,9 @@ class SharedPollTrigger(BaseEventTrigger):
     :param looked: The task has looked itself before it was deferred: the trigger need not be in a hurry.
     """
 
+    own: ClassVar[tuple[str, ...]] = ()
+    """The names of the arguments that a subclass adds."""
+    missing: Literal["wait", "fail"] = "wait"
     timeout_after: datetime | None = None
 
     def __init__(
@@ -97,10 +99,16 @@ class SharedPollTrigger(BaseEventTrigger):
         interval = self.poll_interval
         if isinstance(interval, bool) or not (isinstance(interval, int | float) and 0 < interval < math.inf):
             raise WandbConfigurationError(f"poll_interval must be more than 0 seconds, got {interval!r}.")
+        if self.missing not in ("wait", "fail"):
+            raise WandbConfigurationError(f"missing is {self.missing!r}; expected 'wait' or 'fail'.")
+        if self._rendered:
+            self.awaited()
 
-    @abstractmethod
-    def _arguments(self) -> dict[str, Any]:
-        """Return the arguments that a subclass adds."""
+    @property
+    def _rendered(self) -> bool:
+        """Whether no argument waits to be rendered, as it does where the task starts in the triggerer."""
+        given = (getattr(self, name) for name in self.own)
+        return not any(isinstance(value, str) and ("{{" in value or "{%" in value) for value in given)
 
     @abstractmethod
     def _place(self) -> tuple[str | None, ...]:
@@ -108,7 +116,11 @@ class SharedPollTrigger(BaseEventTrigger):
 
     @abstractmethod
     def awaited(self) -> Hashable:
-        """Return what is read."""
+        """
+        Return what is read.
+
+        :raises WandbConfigurationError: the arguments name nothing that could be.
+        """
 
     @abstractmethod
     def reader(self) -> WandbReader:
@@ -121,7 +133,7 @@ class SharedPollTrigger(BaseEventTrigger):
     @property
     def strict(self) -> bool:
         """Whether it matters that the place where the target would be does not exist."""
-        return False
+        return self.missing == "fail"
 
     @property
     def every_read(self) -> bool:
@@ -138,7 +150,7 @@ class SharedPollTrigger(BaseEventTrigger):
         return (
             f"{type(self).__module__}.{type(self).__qualname__}",
             {
-                **self._arguments(),
+                **{name: getattr(self, name) for name in self.own},
                 "wandb_conn_id": self.wandb_conn_id,
                 "poll_interval": self.poll_interval,
                 "end_time": self.end_time,
@@ -198,10 +210,15 @@ class SharedPollTrigger(BaseEventTrigger):
             return
         from wandb_airflow_provider.triggers.local_stream import local_stream
 
-        stream = local_stream(self.poll())
-        async with aclosing(stream), aclosing(self.filter_shared_stream(stream)) as events:
-            async for event in events:
-                yield event
+        poll = self.poll()
+        stream = local_stream(poll)
+        try:
+            async with aclosing(stream), aclosing(self.filter_shared_stream(stream)) as events:
+                async for event in events:
+                    yield event
+        finally:
+            # The next task of ``dag.test()`` runs in this process, and must not start the client that is just ended.
+            await poll.rest()
 
     def poll(self) -> Poll:
         """Return what this trigger shares with others of its key."""
@@ -240,7 +257,7 @@ class SharedPollTrigger(BaseEventTrigger):
                     if decision.status != "wait":
                         return decision
         except TimeoutError:
-            pass
+            await poll.rest()
         return settle(str(self), judged, error, now=end_time, end_time=end_time)
 
     async def _completed(self, decision: Decision, poll: Poll) -> Decision:
@@ -294,8 +311,3 @@ async def _news(stream: AsyncIterator[Snapshot], member: Membership) -> AsyncGen
 def event_of(payload: dict[str, Any]) -> TriggerEvent:
     """Return the event with this payload."""
     return TriggerEvent(payload)  # type: ignore[no-untyped-call]
-
-
-def is_template(value: object) -> bool:
-    """Return whether a field waits to be rendered, where the task starts in the triggerer."""
-    return isinstance(value, str) and ("{{" in value or "{%" in value)

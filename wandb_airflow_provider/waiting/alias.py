@@ -90,8 +90,10 @@ class AliasWish(NamedTuple):
 
         :raises WandbConfigurationError: an unknown word, or a condition on the holder of a removed alias.
         """
-        _one_of("until", self.until, ("present", "moved", "removed"))
-        _one_of("missing", self.missing, ("wait", "fail"))
+        if self.until not in ("present", "moved", "removed"):
+            raise WandbConfigurationError(
+                f"until is {self.until!r}; expected one of ['present', 'moved', 'removed']."
+            )
         conditions = {
             "digest": self.digest,
             "not_version": self.not_version,
@@ -160,8 +162,3 @@ def _value(target: AliasTarget, ref: ArtifactRef | None, since: Holder | None) -
         "previous_version": previous.version,
         "previous_digest": previous.digest,
     }
-
-
-def _one_of(name: str, value: object, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise WandbConfigurationError(f"{name} is {value!r}; expected one of {list(known)}.")

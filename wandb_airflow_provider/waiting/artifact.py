@@ -65,8 +65,6 @@ class ArtifactWish(NamedTuple):
             raise WandbConfigurationError(
                 f"newer_than is {self.newer_than!r}; expected a version such as 'v3'."
             )
-        if self.missing not in ("wait", "fail"):
-            raise WandbConfigurationError(f"missing is {self.missing!r}; expected 'wait' or 'fail'.")
 
     def judge(self, path: str, observed: ArtifactObservation) -> Decision:
         """Return what a successful read means."""

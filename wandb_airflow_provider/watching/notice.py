@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from wandb_airflow_provider.artifacts import validate_alias, validate_artifact_name
 from wandb_airflow_provider.exceptions import WandbConfigurationError, WandbInvalidNameError
+from wandb_airflow_provider.record import Record
 
 __all__ = ["Notice", "parse_payload", "webhook_payload"]
 
@@ -22,7 +23,7 @@ _FIELDS = {
 _MAX_FIELD_LENGTH = 300
 
 
-class Notice(NamedTuple):
+class Notice(Record):
     """
     W&B says that something has happened to an alias; what it is now has to be read.
 

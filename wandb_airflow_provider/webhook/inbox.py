@@ -63,7 +63,7 @@ class Inbox:
         :return: What comes of it: what ``handle`` returns, or ``failed``.
         :raises InboxFullError: as many as may wait do.
         """
-        key = notice[:4]
+        key = (notice.entity, notice.project, notice.collection, notice.alias)
         with self._changed:
             now = time.monotonic()
             waiting = self._waiting.get(key)

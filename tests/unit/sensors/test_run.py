@@ -62,6 +62,46 @@ def test_a_run_that_does_not_exist_fails_unless_it_is_to_be_waited_for(
     assert isinstance(waited.error, AirflowSensorTimeout)
 
 
+_TAKEN_AWAY = """
+import sys, wandb
+runs = [wandb.init(entity="local", project=sys.argv[1], dir=sys.argv[2], id=name, reinit="create_new")
+        for name in ("preempted", "killed")]
+try:
+    runs[0].mark_preempting()
+    wandb.Api().run(runs[1].path).stop()
+except KeyboardInterrupt:
+    # So wandb tells a script that somebody has pressed the button.
+    pass
+finally:
+    for run in runs:
+        run.finish(exit_code=1)
+"""
+
+
+@pytest.fixture
+def script(server: Any, hook: WandbHook, unique: str, tmp_path: Path) -> Callable[[str], None]:
+    """``script(source)`` runs a user's script, with the project and a folder, until it ends."""
+
+    def run(source: str) -> None:
+        login = {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": server.api_key, "WANDB_CONSOLE": "off"}
+        command = [sys.executable, "-c", source, unique, str(tmp_path)]
+        subprocess.run(command, env={**os.environ, **login}, start_new_session=True, check=False)
+
+    return run
+
+
+def test_a_run_that_was_preempted_or_stopped_by_somebody_keeps_no_sensor_waiting(
+    script: Callable[[str], None], wait: Any, unique: str
+) -> None:
+    script(_TAKEN_AWAY)
+    for state in ("preempted", "killed"):
+        for deferrable in (False, True):
+            ended = wait(f"local/{unique}/{state}", deferrable=deferrable)
+            assert isinstance(ended.error, WandbRunFailedError)
+            assert state in str(ended.error)
+        assert wait(f"local/{unique}/{state}", outcomes={state: "skip"}).state == "skipped"
+
+
 _DIES = """
 import os, signal, sys, wandb
 run = wandb.init(entity="local", project=sys.argv[1], dir=sys.argv[2], id="dies")
@@ -72,11 +112,9 @@ os.killpg(0, signal.SIGKILL)
 
 @pytest.mark.parametrize("deferrable", [False, True])
 def test_a_run_whose_process_is_gone_ends_the_sensor(
-    server: Any, hook: WandbHook, wait: Any, unique: str, tmp_path: Any, deferrable: bool
+    server: Any, script: Callable[[str], None], wait: Any, unique: str, deferrable: bool
 ) -> None:
-    login = {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": server.api_key, "WANDB_CONSOLE": "off"}
-    command = [sys.executable, "-c", _DIES, unique, str(tmp_path)]
-    subprocess.run(command, env={**os.environ, **login}, start_new_session=True, check=False)
+    script(_DIES)
     path = f"local/{unique}/dies"
     assert wait(path, deferrable=True).state == "deferred"
     try:
@@ -91,11 +129,9 @@ def test_a_run_whose_process_is_gone_ends_the_sensor(
 
 @pytest.mark.parametrize("in_the_triggerer", [False, True])
 def test_a_run_that_is_at_work_when_it_is_first_looked_at_is_seen_to_end(
-    server: Any, hook: WandbHook, wait: Any, unique: str, tmp_path: Path, in_the_triggerer: bool
+    server: Any, script: Callable[[str], None], wait: Any, unique: str, in_the_triggerer: bool
 ) -> None:
-    login = {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": server.api_key, "WANDB_CONSOLE": "off"}
-    command = [sys.executable, "-c", _DIES, unique, str(tmp_path)]
-    subprocess.run(command, env={**os.environ, **login}, start_new_session=True, check=False)
+    script(_DIES)
     path = f"local/{unique}/dies"
     server.clock.freeze()
     looks = len(server.requests("Runs"))

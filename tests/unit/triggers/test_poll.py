@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import selectors
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import aclosing
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from asgiref.sync import async_to_sync
+from structlog.testing import capture_logs
 
 from wandb_airflow_provider.artifacts import ArtifactRef
 from wandb_airflow_provider.exceptions import (
@@ -16,10 +21,12 @@ from wandb_airflow_provider.exceptions import (
     WandbPermanentError,
     WandbUnavailableError,
 )
+from wandb_airflow_provider.triggers import poll
 from wandb_airflow_provider.triggers.helper_thread import HelperThread
 from wandb_airflow_provider.triggers.local_stream import local_stream
 from wandb_airflow_provider.triggers.poll import Poll, poll_of
 from wandb_airflow_provider.triggers.reader import WandbReader
+from wandb_airflow_provider.triggers.registry import WandbRegistryAliasTrigger
 from wandb_airflow_provider.waiting.alias import Observation
 
 
@@ -27,7 +34,7 @@ class Table:
     """A reader that tells what is in a table."""
 
     def __init__(self) -> None:
-        self.held: dict[str, str] = {}
+        self.held: dict[Any, str] = {}
         self.reads: list[list[str]] = []
         self.closed = 0
 
@@ -108,6 +115,24 @@ def test_what_a_trigger_reported_is_kept_once_it_is_stored_and_only_while_the_tr
     assert kept == ["stored"]
 
 
+def test_a_target_that_w_and_b_refuses_slows_no_other_down() -> None:
+    class Partly(Table):
+        def read(self, targets: Collection[str], strict: Collection[str] = ()) -> Mapping[str, Any]:
+            refused = Observation(error=WandbPermanentError("refused"))
+            return {**super().read(targets, strict), "refused": refused}
+
+    async def scenario() -> None:
+        table = Partly()
+        poll = Poll(table, on_idle=lambda: None)
+        with poll.join("refused", 0.01, hurry=True), poll.join("a", 0.01, hurry=True):
+            async with aclosing(local_stream(poll)) as stream:
+                await anext(stream)
+                # Each failure in a row doubles the interval: backing off, this would take minutes.
+                await ends(lambda: len(table.reads) >= 15)
+
+    asyncio.run(scenario())
+
+
 def test_the_reader_is_closed_once_when_the_last_one_leaves() -> None:
     async def scenario() -> Table:
         table = Table()
@@ -144,19 +169,130 @@ def test_a_slow_listener_gets_the_latest_snapshot_and_delays_nobody() -> None:
     assert latest == "4"
 
 
+class Slow(Table):
+    """A reader that takes its time to give back what it needed."""
+
+    def close(self) -> None:
+        time.sleep(0.3)
+        super().close()
+
+
+class Alone(WandbRegistryAliasTrigger):
+    """A trigger that ends with the first read."""
+
+    table = Slow()
+
+    def reader(self) -> Any:
+        self.table.held[self.target] = "no such collection"
+        return self.table
+
+
+def test_a_trigger_that_airflow_runs_alone_has_given_back_its_client_when_it_ends() -> None:
+    trigger = Alone(registry="model", collection="search", alias="production", mode="wait", missing="fail")
+
+    async def first_event() -> Any:
+        # As ``dag.test()`` does, whose next task then runs in this process.
+        return await anext(trigger.run())
+
+    assert asyncio.run(first_event()).payload["reason"] == "not_found"
+    assert trigger.table.closed == 1
+
+
+class Hasty(asyncio.SelectorEventLoop):
+    """An event loop whose clock jumps to the next timer, where others wait for it."""
+
+    class _Selector(selectors.SelectSelector):
+        jumped = 0.0
+
+        def select(self, timeout: float | None = None) -> Any:
+            if timeout is None:
+                return super().select()
+            found = super().select(0)
+            self.jumped += 0.0 if found else timeout
+            return found
+
+    def __init__(self) -> None:
+        self._clock = self._Selector()
+        super().__init__(self._clock)
+
+    def time(self) -> float:
+        return super().time() + self._clock.jumped
+
+
+class Outage(Table):
+    """W&B holds an alias, fails from the third read on, and has moved the alias when it is back."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self.seconds = seconds
+        self.times: list[float] = []
+        self.read_again = asyncio.Event()
+        self.loop = asyncio.get_running_loop()
+
+    def failing(self) -> list[float]:
+        """Return the times of the reads that failed, from the first of them on."""
+        return [at - self.times[2] for at in self.times[2:] if at - self.times[2] < self.seconds]
+
+    def read(self, targets: Collection[Any], strict: Collection[Any] = ()) -> Mapping[Any, Any]:
+        self.times.append(self.loop.time())
+        self.loop.call_soon_threadsafe(self.read_again.set)
+        if len(self.times) > 2 and self.times[-1] - self.times[2] < self.seconds:
+            return {target: Observation(error=WandbUnavailableError("503")) for target in targets}
+        version = "v0" if len(self.times) < 3 else "v1"
+        held = ArtifactRef("org", "wandb-registry-model", "search", version, f"digest {version}", "model")
+        return {target: Observation(held) for target in targets}
+
+
+class DuringAnOutage(WandbRegistryAliasTrigger):
+    """A trigger that reads from a table."""
+
+    outage: Outage
+
+    def reader(self) -> Any:
+        return self.outage
+
+
+def test_ten_minutes_without_w_and_b_fail_nobody_cost_few_reads_and_hide_no_move(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = SimpleNamespace(monotonic=lambda: asyncio.get_running_loop().time())
+    monkeypatch.setattr(poll, "time", clock)
+    names = {"registry": "model", "collection": "search", "alias": "production", "poll_interval": 2.0}
+
+    async def scenario() -> tuple[Outage, Any, Any]:
+        DuringAnOutage.outage = outage = Outage(600.0)
+        waiter = DuringAnOutage(**names, mode="wait", until="moved").run()
+        watcher = DuringAnOutage(**names, mode="watch").run()
+        async with aclosing(waiter), aclosing(watcher):
+            waiting, watching = (asyncio.ensure_future(anext(events)) for events in (waiter, watcher))
+            while len(outage.times) < 4 or outage.times[-1] - outage.times[2] < outage.seconds:
+                assert not waiting.done()
+                assert not watching.done()
+                await outage.read_again.wait()
+                outage.read_again.clear()
+            return outage, (await waiting).payload, (await watching).payload
+
+    with asyncio.Runner(loop_factory=Hasty) as runner, capture_logs() as lines:
+        outage, waited, watched = runner.run(scenario())
+    # 4, 8, 16, 32, 64 seconds, and then 2 minutes apart.
+    assert 8 <= len(outage.failing()) <= 10
+    assert outage.times[-1] - outage.times[2] < outage.seconds + 140
+    assert (waited["status"], waited["value"]["version"]) == ("done", "v1")
+    assert (watched["change"], watched["previous_version"], watched["version"]) == ("moved", "v0", "v1")
+    told = [line["log_level"] for line in lines if "cannot be read" in line["event"]]
+    assert told == ["warning", "warning"]
+
+
 class Refusing(WandbReader):
     """W&B refuses some targets, whatever they are asked for with."""
+
+    observation = Observation
 
     def __init__(self, refused: Collection[str], error: type[BaseException] = WandbPermanentError) -> None:
         super().__init__("wandb_default")
         self.refused = refused
         self.error = error
         self.reads = 0
-
-    def _forget(self) -> None: ...
-
-    def _failed(self, error: WandbError) -> Any:
-        return Observation(error=error)
 
     def _read(self, hook: Any, targets: Sequence[str], strict: Collection[str]) -> Mapping[str, Any]:
         self.reads += 1
@@ -175,6 +311,10 @@ def test_a_target_that_w_and_b_refuses_fails_alone(names: list[str]) -> None:
     found = reader.read(names)
     assert {name for name, seen in found.items() if seen.error} == {"t17"}
     assert reader.reads < 25
+    # Nor is it looked for again with each read.
+    reads = reader.reads
+    assert reader.read(names) == found
+    assert reader.reads == reads + 1
     reader.close()
 
 
@@ -204,6 +344,21 @@ def test_wandb_giving_up_its_process_ends_neither_the_thread_nor_the_loop(names:
             thread.end(lambda: None)
 
     assert asyncio.run(scenario()) == "still there"
+
+
+def test_a_call_that_asks_airflow_s_supervisor_does_so_on_the_loop_of_the_triggerer() -> None:
+    async def ask() -> asyncio.AbstractEventLoop:
+        return asyncio.get_running_loop()
+
+    async def scenario() -> bool:
+        thread = HelperThread("test")
+        try:
+            # As Airflow 3.1 does for a connection; on another loop it would read the answers meant for others.
+            return await thread.call(lambda: async_to_sync(ask)()) is asyncio.get_running_loop()
+        finally:
+            thread.end(lambda: None)
+
+    assert asyncio.run(scenario())
 
 
 @pytest.mark.parametrize("error", [WandbAuthenticationError, WandbUnavailableError])

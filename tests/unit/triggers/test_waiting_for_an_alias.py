@@ -314,6 +314,7 @@ def test_a_wrong_trigger_is_refused_when_a_dag_is_made_of_it_and_never_by_its_co
         WandbRunTrigger(wandb_run="a/b/c", missing="skip"),  # type: ignore[arg-type]
         WandbArtifactTrigger(artifact="encoder:latest"),
         WandbArtifactTrigger(artifact="encoder", newer_than="latest"),
+        WandbArtifactTrigger(artifact="encoder", missing="skip"),  # type: ignore[arg-type]
         WandbRegistryAliasTrigger(registry="model", collection="search", alias="v3", mode="wait"),
         WandbRegistryAliasTrigger(
             registry="model", collection="search", alias="a", until="removed", tag="b", mode="wait"

@@ -79,7 +79,7 @@ def test_a_holder_survives_its_json_and_may_be_a_version_alone() -> None:
 
 @pytest.mark.parametrize(
     "wish",
-    [AliasWish("gone"), AliasWish(missing="skip"), AliasWish("removed", tag="x")],  # type: ignore[arg-type]
+    [AliasWish("gone"), AliasWish("removed", tag="x")],  # type: ignore[arg-type]
 )
 def test_a_wish_that_can_never_come_true_is_refused(wish: AliasWish) -> None:
     with pytest.raises(WandbConfigurationError):

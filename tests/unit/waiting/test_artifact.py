@@ -62,7 +62,7 @@ def test_an_artifact_that_does_not_exist_fails_only_when_that_is_asked_for() -> 
 
 @pytest.mark.parametrize(
     "wish",
-    [ArtifactWish(alias="v3"), ArtifactWish(newer_than="latest"), ArtifactWish(missing="skip")],  # type: ignore[arg-type]
+    [ArtifactWish(alias="v3"), ArtifactWish(newer_than="latest")],  # type: ignore[arg-type]
 )
 def test_a_wish_that_can_never_come_true_is_refused(wish: ArtifactWish) -> None:
     with pytest.raises(WandbConfigurationError):
