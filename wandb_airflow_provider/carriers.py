@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 from wandb_airflow_provider.exceptions import WandbConfigurationError
+from wandb_airflow_provider.record import Record
 
-__all__ = ["Carrier", "KubernetesSecret", "carrier_of"]
+__all__ = ["Carrier", "KeyCarrier", "KubernetesSecret", "SecretCarrier", "carrier_of"]
 
 _PLACE = ("WANDB_ENTITY", "WANDB_PROJECT", "WANDB_RUN_ID", "WANDB_RESUME", "WANDB_BASE_URL")
 _KEY = "WANDB_API_KEY"
 
 
-class KubernetesSecret(NamedTuple):
+class KubernetesSecret(Record):
     """
     The Kubernetes secret that holds the W&B API key, in the namespace of the pod.
 
@@ -31,13 +32,9 @@ class Carrier(ABC):
     Gives variables to an operator whose templates are rendered, so that Airflow neither stores nor shows them.
 
     :cvar on_worker: The process runs on the worker's machine and can read a file there.
-    :cvar takes_key: The operator has a place for a secret value that Airflow never shows.
-    :cvar reads_secrets: The process can get a variable from a Kubernetes secret.
     """
 
     on_worker: ClassVar[bool] = False
-    takes_key: ClassVar[bool] = False
-    reads_secrets: ClassVar[bool] = False
 
     def __init__(self, task: Any) -> None:
         self.task = task
@@ -56,14 +53,6 @@ class Carrier(ABC):
     def give(self, variables: Mapping[str, str]) -> None:
         """Add variables to the operator's."""
 
-    def give_key(self, api_key: str) -> str:
-        """Pass the key where Airflow does not show it, and say who else can see it there."""
-        raise NotImplementedError
-
-    def give_secret(self, secret: KubernetesSecret) -> None:
-        """Pass the key by naming the secret that holds it."""
-        raise NotImplementedError
-
     def merge(self, variables: Mapping[str, str]) -> dict[str, str]:
         """
         Return the variables without those that the author set otherwise.
@@ -79,6 +68,22 @@ class Carrier(ABC):
                     "WandbChildRun if the run belongs elsewhere."
                 )
         return {name: value for name, value in variables.items() if name not in given}
+
+
+class KeyCarrier(Carrier):
+    """Its operator has a place for a secret value that Airflow never shows."""
+
+    @abstractmethod
+    def give_key(self, api_key: str) -> str:
+        """Pass the key there, and say who else can see it."""
+
+
+class SecretCarrier(Carrier):
+    """Its process can get a variable from a Kubernetes secret."""
+
+    @abstractmethod
+    def give_secret(self, secret: KubernetesSecret) -> None:
+        """Pass the key by naming the secret that holds it."""
 
 
 class _Bash(Carrier):
@@ -112,9 +117,7 @@ class _Virtualenv(Carrier):
         self.task.env_vars = {**(self.task.env_vars or {}), **variables}
 
 
-class _Docker(Carrier):
-    takes_key = True
-
+class _Docker(KeyCarrier):
     @property
     def given(self) -> Mapping[str, Any]:
         return {**self.task.environment, **self.task._private_environment}
@@ -128,9 +131,7 @@ class _Docker(Carrier):
         return "whoever may run `docker inspect` on its host"
 
 
-class _Kubernetes(Carrier):
-    reads_secrets = True
-
+class _Kubernetes(SecretCarrier):
     @property
     def given(self) -> Mapping[str, Any]:
         variables = self.task.env_vars or []

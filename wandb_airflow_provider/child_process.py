@@ -10,10 +10,10 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from wandb_airflow_provider.carriers import KubernetesSecret, carrier_of
+from wandb_airflow_provider.carriers import KeyCarrier, KubernetesSecret, SecretCarrier, carrier_of
 from wandb_airflow_provider.environment import KEY_VARIABLE, ProcessRun, RunArguments
 from wandb_airflow_provider.exceptions import WandbConfigurationError, WandbError, WandbUnavailableError
-from wandb_airflow_provider.identity import RUN_KEY, RunRef
+from wandb_airflow_provider.identity import METRICS_KEY, RUN_KEY, RunRef
 from wandb_airflow_provider.outage import check_outage_policy
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 
 # Airflow sends SIGKILL 5 seconds after SIGTERM.
 _KILL_GRACE_SECONDS = 4.0
+# How long what the process still has to send may take when it is ended: it logs in by a file that is removed then.
+_LAST_SECONDS = {"failed": 20.0, "killed": 2.0}
 
 
 class WandbChildRun:
@@ -53,7 +55,8 @@ class WandbChildRun:
         another machine it cannot be fetched, and nothing is recorded. Default: the pipeline's, else ``fail``.
     :param wandb_spool: Where ``offline`` keeps runs. Default: the pipeline's. (templated)
     :param secrets: How the process gets the API key. ``auto``: on the worker by a file that only the worker's user
-        can read, removed afterwards; in Docker by the private environment; elsewhere not at all, with a warning. A
+        can read, removed afterwards; in Docker by the private environment; elsewhere not at all, with a warning. Of a
+        connection with an identity token, processes on the worker get the path of its file, others nothing. A
         :class:`KubernetesSecret` names the secret that holds it. ``none``: the process has its own credentials.
     :raises WandbConfigurationError: the connection or an argument is wrong. Not retried.
     :raises WandbAuthenticationError: W&B does not accept the key. Not retried.
@@ -101,7 +104,7 @@ class WandbChildRun:
     def __call__(self, context: Context) -> None:
         """Create the run, give the operator its variables, and see to the run's end; Airflow calls it."""
         task: Any = context["task"]
-        rendered = RunArguments(*task.render_template(tuple(self.arguments), context))
+        rendered = RunArguments(**task.render_template(self.arguments._asdict(), context))
         try:
             _Process(context, rendered, self.secrets).begin()
         except WandbError:
@@ -130,7 +133,7 @@ class _Process(ProcessRun):
             raise WandbConfigurationError(
                 f"Task {self._task.task_id!r} opens a W&B run itself; WandbChildRun is for operators that do not."
             )
-        if isinstance(secrets, KubernetesSecret) and not self._carrier.reads_secrets:
+        if isinstance(secrets, KubernetesSecret) and not isinstance(self._carrier, SecretCarrier):
             raise WandbConfigurationError(
                 f"Task {self._task.task_id!r}: a {self._task.task_type} does not run in Kubernetes and cannot read "
                 f"{secrets!r}. Leave secrets at 'auto'."
@@ -212,7 +215,7 @@ class _Process(ProcessRun):
         return self._folder
 
     def _give_credentials(self) -> None:
-        task_id, carrier = self._task.task_id, self._carrier
+        task_id, carrier, secrets = self._task.task_id, self._carrier, self._secrets
         if KEY_VARIABLE in carrier.given:
             log.warning(
                 "Task %r: %s is in the operator's environment, which Airflow stores with the rendered templates. "
@@ -221,14 +224,22 @@ class _Process(ProcessRun):
                 KEY_VARIABLE,
             )
             return
-        if isinstance(self._secrets, KubernetesSecret):
-            carrier.give_secret(self._secrets)
-        elif self._secrets == "none":
+        if secrets == "none":
             return
+        if isinstance(secrets, KubernetesSecret) and isinstance(carrier, SecretCarrier):
+            carrier.give_secret(secrets)
         elif carrier.on_worker:
             self._give_file()
-        elif carrier.takes_key:
-            seen_by = carrier.give_key(self.hook.connection.api_key)
+        elif (api_key := self.hook.connection.api_key) is None:
+            log.warning(
+                "Task %r: no W&B credentials were passed, because the process of a %s does not see the identity token "
+                "file of this worker. Mount a token of its own there, name it in WANDB_IDENTITY_TOKEN_FILE, and say "
+                "secrets='none'.",
+                task_id,
+                self._task.task_type,
+            )
+        elif isinstance(carrier, KeyCarrier):
+            seen_by = carrier.give_key(api_key)
             log.warning("Task %r: the W&B API key is visible to %s.", task_id, seen_by)
         else:
             log.warning(
@@ -241,14 +252,18 @@ class _Process(ProcessRun):
 
     def _give_file(self) -> None:
         from wandb_airflow_provider import sdk
+        from wandb_airflow_provider.identity_token import login_variables
 
         connection = self.hook.connection
-        netrc = self._own_folder().write_key(sdk.base_url(connection), connection.api_key)
-        given = {"NETRC": str(netrc)}
+        if connection.api_key is None:
+            given = login_variables(str(connection.identity_token_file))
+        else:
+            netrc = self._own_folder().write_key(sdk.base_url(connection), connection.api_key)
+            given = {"NETRC": str(netrc)}
         if self._carrier.inherits:
-            # wandb prefers these to the file, and they may belong to another account.
+            # wandb prefers these to the file, or refuses both, and they may belong to another account.
             names = (KEY_VARIABLE, "WANDB_IDENTITY_TOKEN_FILE")
-            given |= {name: "" for name in names if os.environ.get(name)}
+            given = {name: "" for name in names if os.environ.get(name)} | given
         self._carrier.give(given)
 
     def _watch(self) -> None:
@@ -289,7 +304,7 @@ class _Process(ProcessRun):
 
     def _end(self, state: str, reason: str | None = None) -> None:
         """Complete the run, once; what fails here is logged, and never changes the outcome of the task."""
-        from wandb_airflow_provider.hooks.child_runs import complete_run, spool_run, summary_of
+        from wandb_airflow_provider.hooks.child_runs import Completed, complete_run, spool_run, summary_of
         from wandb_airflow_provider.hooks.runs import release_when_idle
 
         with self._ending:
@@ -297,16 +312,18 @@ class _Process(ProcessRun):
                 return
             self._ended = state
             summary = summary_of(self.hook, state, reason, time.monotonic() - self._began_at)
-            complete = False
+            completed = Completed()
             try:
                 if self._outage is None:
-                    complete = complete_run(self.hook, self._ref, self._spec, summary)
+                    completed = complete_run(self.hook, self._ref, self._spec, summary)
             except WandbUnavailableError as error:
                 self._outage = error
             except WandbError as error:
                 log.error("W&B run %s could not be completed: %s", self._ref, error)
             finally:
                 release_when_idle()
+            if self._folder is not None and state in _LAST_SECONDS:
+                self._folder.wait_until_unused(_LAST_SECONDS[state])
             if (
                 self._outage is not None
                 and self._spec.on_unavailable == "offline"
@@ -317,7 +334,17 @@ class _Process(ProcessRun):
                 return
             if self._outage is not None:
                 log.error("W&B run %s could not be completed: %s", self._ref, self._outage)
-            self._put_away(complete)
+            self._put_away(completed.by_process)
+            # The code that a kill interrupts may be in the middle of a request to Airflow.
+            if completed.metrics and state != "killed":
+                self._show(completed.metrics)
+
+    def _show(self, metrics: Mapping[str, float]) -> None:
+        """Let Airflow's pages show the run's figures."""
+        try:
+            self.context["ti"].xcom_push(key=METRICS_KEY, value=dict(metrics))
+        except Exception as error:
+            log.warning("The figures of the W&B run %s are not shown in Airflow: %s", self._ref, error)
 
     def _put_away(self, complete: bool) -> None:
         if self._folder is None:

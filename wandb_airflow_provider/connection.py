@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from os.path import isabs
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
@@ -39,17 +40,19 @@ class WandbConnection:
     """
     What the package knows about one W&B account.
 
+    :param api_key: None when the connection logs in with an identity token.
     :param host: API URL without a trailing slash, or None for the SDK's own default.
     :param timeout: Longest wait for one answer, in seconds.
     :param redaction: What may be sent; None sends all but the secrets that Airflow knows.
     """
 
     conn_id: str
-    api_key: str = field(repr=False)
+    api_key: str | None = field(repr=False)
     host: str | None = None
     entity: str | None = None
     project: str | None = None
     organization: str | None = None
+    identity_token_file: str | None = None
     timeout: float = _DEFAULT_TIMEOUT
     allow_project_creation: bool = True
     redaction: RedactionPolicy | None = None
@@ -62,8 +65,8 @@ class WandbConnection:
         """
         Read an Airflow connection.
 
-        :raises WandbConfigurationError: another connection type, no API key, or a field that cannot be
-            understood. Nothing has been sent.
+        :raises WandbConfigurationError: another connection type, neither API key nor identity token file or
+            both, or a field that cannot be understood. Nothing has been sent.
         """
         if conn.conn_type != CONN_TYPE:
             raise WandbConfigurationError(
@@ -75,18 +78,25 @@ class WandbConnection:
             raise WandbConfigurationError(
                 f"Connection {conn.conn_id!r} has unknown extra fields {unknown}; known are {sorted(EXTRA_FIELDS)}."
             )
-        if not conn.password:
+        token_file = _token_file(conn.conn_id, extra)
+        if not conn.password and token_file is None:
             raise WandbConfigurationError(
                 f"Connection {conn.conn_id!r} has no password. Put the W&B API key there; one is made under "
-                "'User settings' in W&B."
+                "'User settings' in W&B. Or name an identity_token_file."
+            )
+        if conn.password and token_file is not None:
+            raise WandbConfigurationError(
+                f"Connection {conn.conn_id!r} has a password and an identity_token_file {token_file!r}: two ways to "
+                "log in, perhaps as two accounts. Remove one of them."
             )
         return cls(
             conn_id=conn.conn_id,
-            api_key=conn.password,
+            api_key=conn.password or None,
             host=_host(conn),
             entity=_text(extra, "entity"),
             project=_text(extra, "project"),
             organization=_text(extra, "organization"),
+            identity_token_file=token_file,
             timeout=_seconds(conn.conn_id, extra),
             allow_project_creation=_flag(conn.conn_id, extra, "allow_project_creation", default=True),
             redaction=_redaction(conn.conn_id, extra),
@@ -107,6 +117,17 @@ def _extra(conn: AirflowConnection) -> dict[str, Any]:
 def _text(extra: Mapping[str, Any], name: str) -> str | None:
     value = extra.get(name)
     return str(value).strip() or None if value is not None else None
+
+
+def _token_file(conn_id: str, extra: Mapping[str, Any]) -> str | None:
+    path = _text(extra, "identity_token_file")
+    if path is not None and (not isabs(path) or "\0" in path):
+        raise WandbConfigurationError(
+            # Not by its value, which may be the token itself.
+            f"Connection {conn_id!r}: identity_token_file is no absolute path, such as '/var/run/secrets/wandb/token'. "
+            "The token itself does not belong into the connection."
+        )
+    return path
 
 
 def _seconds(conn_id: str, extra: Mapping[str, Any]) -> float:

@@ -26,6 +26,11 @@ EXTRA_FIELDS: Mapping[str, Mapping[str, Any]] = {
         "type": "string",
         "description": "Organization whose registry is used. Empty: the one of the entity.",
     },
+    "identity_token_file": {
+        "label": "Identity token file",
+        "type": "string",
+        "description": "Path on workers of a file with an identity token (JWT). Instead of an API key.",
+    },
     "timeout": {
         "label": "Timeout (seconds)",
         "type": "number",

@@ -7,15 +7,25 @@ import os
 import shlex
 import shutil
 import tempfile
+import time
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
+
+import psutil
+
+from wandb_airflow_provider.identity_token import login_variables
+
+if TYPE_CHECKING:
+    from wandb_airflow_provider.connection import WandbConnection
 
 __all__ = ["ProcessFolder", "account_environment"]
 
 _PREFIX = "wandb-airflow-process-"
 _UNSENT_PREFIX = "wandb-airflow-unsent-"
 _KEY_FILE = "netrc"
+_POLL_SECONDS = 0.2
 
 
 class ProcessFolder:
@@ -43,6 +53,22 @@ class ProcessFolder:
         """Remove the credentials, and leave what the process logged."""
         (self.path / _KEY_FILE).unlink(missing_ok=True)
 
+    def wait_until_unused(self, seconds: float) -> None:
+        """Wait, for at most so many seconds, until no process is left that was started with the folder."""
+        until = time.monotonic() + seconds
+        while any(map(self._is_used_by, psutil.process_iter())) and time.monotonic() < until:
+            time.sleep(_POLL_SECONDS)
+
+    def _is_used_by(self, process: psutil.Process) -> bool:
+        try:
+            environment = process.environ()
+        except (psutil.Error, OSError):
+            return False
+        return str(self.path) in (
+            environment.get("WANDB_DIR"),
+            str(Path(environment.get("NETRC", "")).parent),
+        )
+
     def put_away(self, *, keep_unsent: bool) -> Path | None:
         """
         Remove the folder, the key first.
@@ -61,9 +87,9 @@ class ProcessFolder:
         return path
 
 
-def account_environment(folder: Path, api_key: str, base_url: str | None) -> dict[str, str]:
+def account_environment(folder: Path, connection: WandbConnection, base_url: str | None) -> dict[str, str]:
     """
-    Return the environment of a process that has this account and nothing of the worker's own W&B.
+    Return the environment of a process that has this connection's account and nothing of the worker's own W&B.
 
     :param folder: For wandb's own files.
     :param base_url: API URL; None for wandb's default.
@@ -72,7 +98,11 @@ def account_environment(folder: Path, api_key: str, base_url: str | None) -> dic
     environment = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
     environment |= {
         f"WANDB_{name}": str(folder) for name in ("DIR", "DATA_DIR", "CACHE_DIR", "CONFIG_DIR")
-    } | {"WANDB_API_KEY": api_key, "NETRC": str(folder / "no-netrc")}
+    } | {"NETRC": str(folder / "no-netrc")}
+    if connection.identity_token_file is not None:
+        environment |= login_variables(connection.identity_token_file)
+    else:
+        environment["WANDB_API_KEY"] = connection.api_key or ""
     return environment | ({"WANDB_BASE_URL": base_url} if base_url else {})
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 from wandb_airflow_provider.exceptions import WandbConfigurationError
 from wandb_airflow_provider.identity import CONFIG_KEY, clean_tags
 from wandb_airflow_provider.operators.base import TaskRunSource
-from wandb_airflow_provider.process_context import config_variables
+from wandb_airflow_provider.record import Record
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -21,7 +21,7 @@ __all__ = ["KEY_VARIABLE", "ProcessRun", "RunArguments", "wandb_environment"]
 KEY_VARIABLE = "WANDB_API_KEY"
 
 
-class RunArguments(NamedTuple):
+class RunArguments(Record):
     """How the run of a process differs from its task's defaults; the arguments of :class:`WandbBaseOperator`."""
 
     wandb_conn_id: str | None = None
@@ -69,6 +69,7 @@ class ProcessRun(TaskRunSource):
         and what a script passes to ``wandb.init()`` as entity, project or id is then ignored.
         """
         from wandb_airflow_provider import sdk
+        from wandb_airflow_provider.process_context import config_variables
 
         config = dict(spec.config)
         found = {
@@ -83,6 +84,8 @@ class ProcessRun(TaskRunSource):
             "WANDB_CONSOLE": "off",
             "WANDB_LAUNCH": "true",
         }
+        if not spec.machine:
+            found |= sdk.unknown_machine_variables()
         if run_id is None:
             config[CONFIG_KEY] = self._below_the_task(spec)
         else:
@@ -123,7 +126,8 @@ def wandb_environment(
     :param run_id: ``child``: the run of this task attempt. None: each ``wandb.init()`` of the process makes a run with
         an id of its own, below the task's run if it has one. Anything else is the id itself.
     :param secrets: ``none`` leaves the API key out: the process has its own credentials. ``value`` adds it as
-        ``WANDB_API_KEY``; never put that into a template field, which Airflow stores and shows.
+        ``WANDB_API_KEY``; never put that into a template field, which Airflow stores and shows. For a connection
+        that logs in with an identity token it names the token's file, which the process must be able to read.
     :raises WandbConfigurationError: the connection or an argument is wrong, or the task itself has the run open that
         ``child`` means. Not retried.
     """
@@ -139,4 +143,11 @@ def wandb_environment(
             "process then opens a run below it."
         )
     variables = source.variables(source.spec(), run_id=run_id)
-    return {**variables, KEY_VARIABLE: source.hook.connection.api_key} if secrets == "value" else variables
+    if secrets == "none":
+        return variables
+    connection = source.hook.connection
+    if connection.identity_token_file is not None:
+        from wandb_airflow_provider.identity_token import login_variables
+
+        return {**variables, **login_variables(connection.identity_token_file)}
+    return {**variables, KEY_VARIABLE: connection.api_key or ""}

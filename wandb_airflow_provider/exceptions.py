@@ -55,7 +55,7 @@ class WandbInvalidNameError(WandbConfigurationError):
 
 
 class WandbAuthenticationError(WandbPermanentError):
-    """The key is missing, unknown, expired or revoked."""
+    """The key or identity token is missing, unknown, expired or revoked."""
 
 
 class WandbPermissionError(WandbPermanentError):

@@ -1,4 +1,4 @@
-"""The figures of a run that are shown beside its name: the numbers at the top of its summary. Pure."""
+"""The figures of a run that are shown beside its name: numbers of its summary. Pure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _AGGREGATES = frozenset({"min", "max", "mean", "best", "last", "first"})
 
 def key_metrics(summary: Any) -> dict[str, float]:
     """
-    Return at most 12 finite numbers among the first 24 keys of a summary.
+    Return at most 12 finite numbers among the first 24 keys of a summary, by name: W&B keeps them in no order.
 
     What is nested is left out, but for ``{"loss": {"min": 0.1}}``, which W&B makes of
     ``define_metric("loss", summary="min")``: that is ``loss.min``.
@@ -37,7 +37,7 @@ def key_metrics(summary: Any) -> dict[str, float]:
 
 def _flat(summary: Any) -> Iterator[tuple[str, Any]]:
     names = [name for name in summary.keys() if not name.startswith(_OTHERS) and "/airflow/" not in name]  # noqa: SIM118
-    for name in names[:_LOOKED_AT]:
+    for name in sorted(names)[:_LOOKED_AT]:
         value = summary[name]
         # By its class: of the nested part of an open run's summary, an attribute is a key.
         if hasattr(type(value), "keys"):

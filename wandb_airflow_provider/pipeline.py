@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from wandb_airflow_provider.connection_form import DEFAULT_CONN_ID
 from wandb_airflow_provider.exceptions import WandbConfigurationError
-from wandb_airflow_provider.hierarchy import CLOSE_TASK_ID, OPEN_TASK_ID
 from wandb_airflow_provider.identity import RUN_KEY
 from wandb_airflow_provider.outage import check_outage_policy
 
@@ -68,7 +67,12 @@ def wandb_pipeline(
     """
     from airflow.sdk.definitions._internal.contextmanager import DagContext
 
-    from wandb_airflow_provider.hierarchy import PipelineSettings, find_pipeline
+    from wandb_airflow_provider.hierarchy import (
+        CLOSE_TASK_ID,
+        OPEN_TASK_ID,
+        PipelineSettings,
+        find_pipeline,
+    )
     from wandb_airflow_provider.operators.pipeline import (
         WandbPipelineCloseOperator,
         WandbPipelineOpenOperator,
@@ -170,5 +174,7 @@ def _name_parent(task: Any) -> None:
 
 
 def _of_root(part: str) -> str:
+    from wandb_airflow_provider.hierarchy import OPEN_TASK_ID
+
     # There is none where an outage was skipped, and no address of one that waits in a spool.
     return f"{{{{ (ti.xcom_pull(task_ids={OPEN_TASK_ID!r}, key={RUN_KEY!r}) or {{}}).get({part!r}) or '' }}}}"

@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from wandb_airflow_provider.exceptions import WandbConfigurationError
+from wandb_airflow_provider.record import Record
 
 __all__ = ["RedactionPolicy", "ValuePattern"]
 
 _T = TypeVar("_T")
 
 
-class ValuePattern(NamedTuple):
+class ValuePattern(Record):
     """
     What must not stand in any text.
 
@@ -64,7 +65,7 @@ _NAME = r"[a-z][a-z0-9_]{0,30}\Z"
 _KEEP_OR_DROP = ("keep", "drop")
 
 
-class RedactionPolicy(NamedTuple):
+class RedactionPolicy(Record):
     """
     What is removed, hashed, summarised or sampled before anything is sent to W&B.
 

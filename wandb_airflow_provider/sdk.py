@@ -6,15 +6,17 @@ import logging
 import os
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import psutil
 
-from wandb_airflow_provider.exceptions import WandbError, WandbPermanentError
+from wandb_airflow_provider.exceptions import WandbAuthenticationError, WandbError, WandbPermanentError
+from wandb_airflow_provider.identity_token import login_variables, read_identity_token
 from wandb_airflow_provider.quick_import import quick_import
 from wandb_airflow_provider.sdk_errors import translated
 
@@ -45,6 +47,7 @@ __all__ = [
     "table_of",
     "translate_errors",
     "translate_run_errors",
+    "unknown_machine_variables",
 ]
 
 log = logging.getLogger(__name__)
@@ -60,13 +63,20 @@ _UNKNOWN_MACHINE = {
     "x_save_requirements": False,
     "disable_git": True,
     "disable_code": True,
+    "program": "unknown",
     "host": "unknown",
     "username": "unknown",
     "email": "unknown",
 }
 
+_VARIABLE_OF = {"email": "WANDB_USER_EMAIL"}
+
 _clients: dict[tuple[int, WandbConnection], wandb.Api] = {}
 _starting: list[threading.Thread] = []
+# wandb has one login per process, which a client and a run take over when they are made.
+_login = threading.RLock()
+# By process, where wandb goes by itself. After a login it goes where that went, with the key of another connection too.
+_own_url: dict[int, str] = {}
 
 
 class RunSpec(NamedTuple):
@@ -133,25 +143,70 @@ def client(connection: WandbConnection) -> wandb.Api:
     if key not in _clients:
         import wandb
 
-        overrides = {"base_url": connection.host, "entity": connection.entity, "project": connection.project}
         _quiet()
+        overrides = {
+            "base_url": base_url(connection),
+            "entity": connection.entity,
+            "project": connection.project,
+        }
+        # A client with a key of its own does not care who is logged in.
+        login = _logged_in(connection) if connection.api_key is None else nullcontext()
         with translate_errors("log in to W&B", connection):
-            _clients[key] = wandb.Api(
-                overrides={name: value for name, value in overrides.items() if value},
-                timeout=max(1, round(connection.timeout)),
-                api_key=connection.api_key,
-            )
+            with login:
+                api = wandb.Api(
+                    overrides={name: value for name, value in overrides.items() if value},
+                    timeout=max(1, round(connection.timeout)),
+                    api_key=connection.api_key,
+                )
+            if connection.identity_token_file is not None:
+                # wandb tries out a key by itself, and a token at its first use, which may be much later.
+                _ = api.viewer
+        _clients[key] = api
     return _clients[key]
+
+
+@contextmanager
+def _logged_in(connection: WandbConnection) -> Iterator[None]:
+    """
+    Log wandb in with the connection's identity token, if it has one, while a client or run is made.
+
+    Settings of a run or client cannot name the file, only those of the process can. The access token that wandb
+    exchanges it for stays in the memory of its helper process, which reads the file again when it renews it.
+    """
+    with _login:
+        if connection.identity_token_file is not None:
+            import wandb
+
+            read_identity_token(connection.identity_token_file, connection, time.time())
+            variables = login_variables(connection.identity_token_file)
+            wandb.setup(
+                wandb.Settings(
+                    base_url=base_url(connection),
+                    identity_token_file=variables["WANDB_IDENTITY_TOKEN_FILE"],
+                    credentials_file=variables["WANDB_CREDENTIALS_FILE"],
+                    silent=True,
+                    console="off",
+                )
+            )
+        yield
 
 
 def base_url(connection: WandbConnection) -> str:
     """Return the API URL that a process with these credentials talks to."""
-    url = connection.host or os.environ.get("WANDB_BASE_URL")
+    url = connection.host or os.environ.get("WANDB_BASE_URL") or _own_url.get(os.getpid())
     if url:
         return url
     import wandb
 
     return str(wandb.Settings().base_url)
+
+
+def unknown_machine_variables() -> dict[str, str]:
+    """Return the environment in which another process's wandb records nothing of machine, user and command line."""
+    return {
+        _VARIABLE_OF.get(name, f"WANDB_{name.upper()}"): str(value).lower()
+        for name, value in _UNKNOWN_MACHINE.items()
+    }
 
 
 def init_run(
@@ -176,12 +231,10 @@ def init_run(
         "silent": True,
         "init_timeout": connection.timeout * patience,
     }
-    if mode == "online":
+    if mode == "online" and connection.api_key is not None:
         settings["api_key"] = connection.api_key
     if _bounds_finish():
         settings |= {"finish_timeout": spec.finish_timeout, "finish_timeout_raises": True}
-    if connection.host:
-        settings["base_url"] = connection.host
     if not spec.machine:
         settings |= _UNKNOWN_MACHINE
     if spec.shared:
@@ -193,9 +246,12 @@ def init_run(
             "x_update_finish_state": whole,
         }
     _quiet()
+    settings["base_url"] = base_url(connection)
     packages = spec.machine and mode != "disabled" and wandb.setup().settings.x_save_requirements
     settings["x_save_requirements"] = False
-    with translate_errors(f"open the W&B run {spec.wandb_run_id!r} in project {spec.project!r}", connection):
+    login = _logged_in(connection) if mode == "online" else nullcontext()
+    action = f"open the W&B run {spec.wandb_run_id!r} in project {spec.project!r}"
+    with translate_errors(action, connection), login:
         wandb_run = wandb.init(
             entity=spec.entity,
             project=spec.project,
@@ -318,7 +374,8 @@ def _quiet() -> None:
 def _silence() -> None:
     import wandb
 
-    wandb.setup(wandb.Settings(silent=True, console="off"))
+    own = wandb.setup(wandb.Settings(silent=True, console="off")).settings
+    _own_url.setdefault(os.getpid(), str(own.base_url))
 
 
 def release(exit_code: int = 0) -> None:
@@ -331,6 +388,7 @@ def release(exit_code: int = 0) -> None:
     :param exit_code: Ends runs that are still open, such as one whose opening was interrupted.
     """
     _clients.clear()
+    _own_url.clear()
     if "wandb" not in sys.modules:
         return
     while _starting:
@@ -421,11 +479,19 @@ def translate_errors(action: str, connection: object) -> Iterator[None]:
         raise
     except wandb.errors.UnsupportedError as error:
         raise WandbPermanentError(f"Could not {action} through {connection}: {error}") from error
-    except (wandb.Error, ValueError, TimeoutError, ConnectionError) as error:
-        wrong_key = isinstance(error, wandb.errors.AuthenticationError)
-        raise translated(error, action, connection, wrong_key=wrong_key) from error
     except Exception as error:
+        expected = isinstance(error, (wandb.Error, ValueError, TimeoutError, ConnectionError))
         # Lists raise the error of wandb's helper process, whose class is not public.
-        if not type(error).__module__.startswith("wandb."):
+        if not expected and not type(error).__module__.startswith("wandb."):
             raise
-        raise translated(error, action, connection, wrong_key=False) from error
+        wrong_key = isinstance(error, wandb.errors.AuthenticationError)
+        found = translated(error, action, connection, wrong_key=wrong_key)
+        if isinstance(found, WandbAuthenticationError):
+            # Its next user logs in anew: with another token, wandb would go on with the old one until that ends.
+            _forget(connection)
+        raise found from error
+
+
+def _forget(connection: object) -> None:
+    for key in [key for key in _clients if key[1] == connection]:
+        del _clients[key]

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import re
+
 from wandb_airflow_provider.exceptions import (
     WandbAuthenticationError,
+    WandbConfigurationError,
     WandbError,
     WandbNotFoundError,
     WandbPermanentError,
@@ -13,6 +17,9 @@ from wandb_airflow_provider.exceptions import (
 )
 
 __all__ = ["translated"]
+
+# Of wandb's helper process, when the server does not exchange an identity token for an access token.
+_EXCHANGE_REFUSED = re.compile(r"failed to retrieve access token: HTTP (4\d\d): (.*)", re.DOTALL)
 
 
 def translated(error: Exception, action: str, connection: object, *, wrong_key: bool) -> WandbError:
@@ -31,6 +38,16 @@ def translated(error: Exception, action: str, connection: object, *, wrong_key: 
     status = _http_status(cause)
     message = f"Could not {action} through {connection}: {_first_line(error)}"
     text = str(error).lower()
+    refused = _EXCHANGE_REFUSED.search(str(error))
+    if refused is not None and refused[1] not in ("408", "429"):
+        return WandbAuthenticationError(
+            f"Could not {action} through {connection}: W&B refuses the identity token: {_reason(refused[2])}. Check "
+            "that the token's issuer, audience and subject are those that the W&B organization expects."
+        )
+    if "failed to read identity token file" in text:
+        return WandbConfigurationError(
+            f"{message}. Check that the identity token file is there and readable."
+        )
     if "previously created and deleted" in text or (
         "deleted" in text and "run" in text and status in (None, 400, 409)
     ):
@@ -40,7 +57,8 @@ def translated(error: Exception, action: str, connection: object, *, wrong_key: 
         )
     if status == 401 or wrong_key or "not logged in" in text or "invalid api key" in text:
         return WandbAuthenticationError(
-            f"{message}. Check that the connection's password is a valid W&B API key."
+            f"{message}. Check that the connection's password is a valid W&B API key, or its identity token one that "
+            "W&B accepts."
         )
     if status == 403 or "permission denied" in text:
         return WandbPermissionError(
@@ -59,6 +77,15 @@ def _http_status(cause: BaseException) -> int | None:
     response = getattr(cause, "response", None)
     status = getattr(response, "http_status", None) or getattr(response, "status_code", None)
     return int(status) if status else None
+
+
+def _reason(answer: str) -> str:
+    """Return what an OAuth error says, or the answer itself."""
+    try:
+        found = json.loads(answer)
+        return str(found.get("error_description") or found["error"]).rstrip(".")
+    except (ValueError, KeyError, AttributeError):
+        return answer.strip()[:200].rstrip(".") or "without a reason"
 
 
 def _first_line(error: Exception) -> str:

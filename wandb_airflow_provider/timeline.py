@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
-__all__ = ["Outcome", "TaskRun", "TaskState", "dag_run_outcome", "timeline"]
+__all__ = ["TASK_COUNTS", "Outcome", "TaskRun", "TaskState", "dag_run_outcome", "timeline"]
+
+TASK_COUNTS = "airflow/tasks/"
+"""What the summary keys begin with that say how many tasks ended in a state."""
 
 _FAILED = frozenset({"failed", "upstream_failed"})
 
@@ -57,7 +60,7 @@ class Outcome(NamedTuple):
 
     def totals(self) -> dict[str, Any]:
         """Return the totals as summary keys."""
-        counts = {f"airflow/tasks/{state}": count for state, count in sorted(self.states.items())}
+        counts = {f"{TASK_COUNTS}{state}": count for state, count in sorted(self.states.items())}
         return {**counts, "airflow/runs": self.runs, "airflow/task_seconds": self.duration}
 
     def to_json(self) -> dict[str, Any]:

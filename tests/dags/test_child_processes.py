@@ -17,6 +17,7 @@ from airflow.providers.standard.operators.python import PythonVirtualenvOperator
 from airflow.sdk import DAG, task
 
 from tests.dags.conftest import Ledger
+from tests.dags.test_examples import pushed
 from wandb_airflow_provider import WandbChildRun, wandb_environment, wandb_pipeline
 from wandb_airflow_provider.identity import TaskIdentity
 
@@ -131,6 +132,7 @@ def test_a_plain_script_is_a_child_of_its_task_and_the_key_is_nowhere(
     assert runs["after"].config["airflow"]["upstream_runs"] == ["/".join(trained.path)]
     assert trained.metadata["args"][1] == "well", "the script's own record of itself was overwritten"
     assert root.summary["airflow/runs"] == 3
+    assert pushed(dag_run, "train", "wandb_metrics") == {"loss": 0.5}
 
     key = ledger.server.api_key
     seen = json.loads((tmp_path / "seen-well.json").read_text())
@@ -169,6 +171,8 @@ def test_a_process_that_dies_leaves_a_run_with_its_task_s_outcome(
     assert run.state == state
     assert (run.summary["airflow/state"], "airflow/reason" in run.summary) == said
     assert run.config["airflow"]["task_id"] == "train"
+    if end == "exception":
+        assert pushed(dag_run, "train", "wandb_metrics") == {"loss": 0.5}
     unsent = list(Path(tempfile.gettempdir()).glob(f"wandb-airflow-unsent-*/wandb/run-*-{run.id}"))
     assert bool(unsent) == (end != "exception"), (
         "only a process that could not finish leaves something unsent"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +76,23 @@ def failing():
 
 local.init(runner=local.SubprocessRunner(use_venv=False), raise_on_error=False)
 failing()
+"""
+
+# Stands for a flow of either tool, in the middle of a step: there its task's time is up.
+OVER_TIME = """
+import os, signal, subprocess, sys, time
+from wandb_airflow_provider.integrations.flow_run import flow_run
+from wandb_airflow_provider.integrations.step_run import StepRun
+from wandb_airflow_provider.process_context import context_of
+
+if sys.argv[2:] == ["step"]:
+    StepRun(context_of(os.environ), key="1", task="fit", name="fit", config={}).begin()
+    # By which Airflow's own timer ends the task.
+    os.kill(int(sys.argv[1]), signal.SIGALRM)
+    time.sleep(600)
+else:
+    with flow_run("Slow", {}):
+        subprocess.run([sys.executable, __file__, sys.argv[1], "step"], check=True)
 """
 
 
@@ -213,3 +232,68 @@ def test_kubeflow_pipeline_has_failed_when_a_step_died_even_if_the_runner_says_n
     named = {run.name: run for run in runs}
     assert named["part[1]"].summary["airflow/reason"] == "The step was ended by signal SIGKILL."
     assert named["failing"].summary["airflow/reason"] == "A step failed."
+
+
+def test_a_flow_that_is_stopped_as_its_task_takes_too_long_leaves_no_step_running(
+    ledger: Ledger, run_dag: RunDag, tmp_path: Path
+) -> None:
+    script = tmp_path / "slow.py"
+    script.write_text(OVER_TIME)
+    stopped: list[Any] = []
+
+    class Stopped(BashOperator):
+        """Keeps the process that Airflow leaves to itself when the time is up."""
+
+        def on_kill(self) -> None:
+            super().on_kill()
+            stopped.append(self.subprocess_hook.sub_process)
+
+    with DAG("slow_flow", schedule=None) as dag:
+        Stopped(
+            task_id="work",
+            bash_command=f"{sys.executable} {script} {os.getpid()}",
+            pre_execute=WandbChildRun(),
+            execution_timeout=timedelta(minutes=10),
+        )
+
+    dag_run = run_dag(dag)
+
+    (process,) = stopped
+    process.stdout.close()
+    process.wait(timeout=60)
+    assert dag_run.state == "failed"
+    runs = list(ledger.api().runs(f"local/{ledger.project}", lazy=False))
+    assert tree(runs) == {
+        ("", "work", "work", "failed", "failed"),
+        ("work", "Slow", "flow", "failed", "killed"),
+        ("Slow", "fit", "fit", "failed", "killed"),
+    }
+    reasons = {run.name: run.summary.get("airflow/reason") for run in runs}
+    assert reasons["work"].startswith("AirflowTaskTimeout")
+    assert reasons["Slow"] == "The flow was stopped from outside (SIGTERM)."
+
+
+def test_a_kubeflow_pipeline_of_a_task_that_went_offline_records_nothing_and_says_so(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from wandb_airflow_provider.integrations.kubeflow import wandb_flow
+
+    class Pipeline:
+        """What ``@dsl.pipeline`` makes, as far as it matters here."""
+
+        name = "score"
+
+        @staticmethod
+        def pipeline_func() -> None:
+            """Compose the steps."""
+
+        def __call__(self) -> str:
+            return os.environ["WANDB_MODE"]
+
+    place = {"WANDB_LAUNCH": "true", "WANDB_ENTITY": "e", "WANDB_PROJECT": "p", "WANDB_RUN_ID": "task"}
+    for name, value in {**place, "WANDB_CONFIG": '{"airflow": {}}', "WANDB_MODE": "offline"}.items():
+        monkeypatch.setenv(name, value)
+
+    assert wandb_flow(Pipeline())() == "disabled"
+    assert os.environ["WANDB_MODE"] == "offline"
+    assert "W&B is unavailable: nothing of the flow 'score' is recorded." in caplog.text

@@ -9,6 +9,7 @@ from airflow.sdk import DAG, task
 from airflow.sdk.exceptions import AirflowFailException
 
 from tests.dags.conftest import Ledger
+from tests.dags.test_examples import pushed
 from wandb_airflow_provider import wandb_pipeline
 
 
@@ -73,6 +74,7 @@ def test_all_tasks_write_to_one_run_each_under_its_name_and_on_its_own_steps(
     assert [(row["check/step"], row["check/error"]) for row in checked] == [(0, 7), (5, 8), (6, 10)]
     assert checked[1]["check/more"] == 9
     assert not [row for row in rows if "check/late" in row]
+    assert pushed(dag_run, "check", "wandb_metrics") == {"error": 10, "more": 9}
     assert [row["_step"] for row in rows] == sorted(row["_step"] for row in rows)
     assert run.config["a"] == 1
     assert (run.config["train/lr"], run.config["train/depth"]) == (0.1, 4)

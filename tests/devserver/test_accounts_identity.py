@@ -79,7 +79,7 @@ def test_client_with_an_identity_token_file_works_until_its_token_is_expired(
     own.clock.advance(3600)
     refused = client()
     assert refused.returncode == 1
-    assert "the identity token of user 'robot' expired at" in refused.stderr
+    assert "the identity token of 'robot@example.com' expired at" in refused.stderr
 
 
 def test_access_token_lasts_an_hour_and_is_listed_nowhere(own: DevServer) -> None:
@@ -112,3 +112,69 @@ def test_identity_token_that_was_changed_or_comes_from_elsewhere_is_refused(
     assert exchange(own, token).status_code == 200
     with pytest.raises(ValueError, match="has no user 'nobody'"):
         own.issue_identity_token("nobody")
+
+
+def test_token_for_another_audience_is_refused_and_the_account_s_organization_is_one(own: DevServer) -> None:
+    for audience in ("wandb", "local-org"):
+        assert exchange(own, own.issue_identity_token(audience=audience)).status_code == 200
+    refused = exchange(own, own.issue_identity_token(audience="sts.example.com"))
+    assert (refused.status_code, refused.json()) == (
+        400,
+        {
+            "error": "invalid_grant",
+            "error_description": "the identity token is for the audience 'sts.example.com'; expected 'local-org' or "
+            "'wandb'.",
+        },
+    )
+
+
+def test_service_account_is_named_by_itself_and_a_user_by_the_email_address(own: DevServer) -> None:
+    key = own.add_service_account("local", "scheduler")
+    name = viewer(own, key).json()["data"]["viewer"]["username"]
+    for username, subject in ((name, name), ("dev", "dev@example.com")):
+        token = own.issue_identity_token(username)
+        claims = json.loads(base64.urlsafe_b64decode(token.split(".")[1] + "=="))
+        assert claims["sub"] == subject
+        access = exchange(own, token).json()["access_token"]
+        assert viewer(own, access).json()["data"]["viewer"]["username"] == username
+
+
+def test_distrusted_tokens_are_refused_and_later_ones_are_not(own: DevServer) -> None:
+    token = own.issue_identity_token()
+    access = exchange(own, token).json()["access_token"]
+    own.distrust_identity_tokens()
+    assert (
+        "not issued by an issuer that this server trusts" in exchange(own, token).json()["error_description"]
+    )
+    assert viewer(own, access).status_code == 200
+    assert exchange(own, own.issue_identity_token()).status_code == 200
+
+
+def test_revoked_access_tokens_are_unknown_and_keys_and_others_stay(own: DevServer) -> None:
+    own.add_account("robot", teams=("local",))
+    tokens = [
+        exchange(own, own.issue_identity_token(name)).json()["access_token"] for name in ("dev", "robot")
+    ]
+    assert own.revoke_access_tokens("robot") == 1
+    assert [viewer(own, token).status_code for token in (*tokens, own.api_key)] == [200, 401, 200]
+    assert own.revoke_access_tokens() == 1
+    assert viewer(own, tokens[0]).status_code == 401
+
+
+def test_access_token_lasts_as_long_as_its_identity_token_says(own: DevServer) -> None:
+    answer = exchange(own, own.issue_identity_token(access_seconds=60)).json()
+    assert answer["expires_in"] == 60
+    own.clock.advance(61)
+    assert viewer(own, answer["access_token"]).status_code == 401
+
+
+def test_tokens_can_be_had_over_the_controls_and_stand_in_no_record(own: DevServer) -> None:
+    with httpx.Client(base_url=f"{own.url}/_control/") as client:
+        token = client.post("identity-token", json={"username": "dev", "seconds": 60}).json()["token"]
+        access = exchange(own, token).json()["access_token"]
+        nobody = client.post("identity-token", json={"username": "nobody"})
+        assert (nobody.status_code, "no user 'nobody'" in nobody.text) == (400, True)
+        client.post("distrust-identity-tokens")
+        assert exchange(own, token).status_code == 400
+        record = client.get("requests").text
+    assert not [secret for secret in (token, access) if secret in record]

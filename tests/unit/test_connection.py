@@ -31,17 +31,19 @@ def test_every_field_of_the_extra_is_read() -> None:
         "entity": " research ",
         "project": "churn",
         "organization": "acme",
+        "identity_token_file": " /var/run/secrets/wandb/token ",
         "timeout": "7.5",
         "allow_project_creation": False,
         "redaction": '{"deny": ["ssn"]}',
     }
     assert set(extra) == set(EXTRA_FIELDS)
-    assert parse(extra=extra) == WandbConnection(
+    assert parse(extra=extra, password=None) == WandbConnection(
         "acme",
-        KEY,
+        None,
         entity="research",
         project="churn",
         organization="acme",
+        identity_token_file="/var/run/secrets/wandb/token",
         timeout=7.5,
         allow_project_creation=False,
         redaction=RedactionPolicy(deny=("ssn",)),
@@ -98,7 +100,18 @@ def test_a_host_that_is_no_url_is_refused_by_name(host: str) -> None:
     [
         ({"conn_type": "http"}, "has type 'http'; a W&B connection has type 'wandb'"),
         ({"password": None}, "has no password. Put the W&B API key there"),
-        ({"password": ""}, "has no password"),
+        ({"password": ""}, r"has no password.*Or name an identity_token_file\."),
+        (
+            {"extra": {"identity_token_file": "/t"}},
+            r"a password and an identity_token_file '/t': two ways to log in",
+        ),
+        (
+            {"password": None, "extra": {"identity_token_file": "run/token"}},
+            "is no absolute path, such as '/var",
+        ),
+        ({"password": None, "extra": {"identity_token_file": "~/token"}}, "is no absolute path"),
+        ({"password": None, "extra": {"identity_token_file": KEY}}, "is no absolute path"),
+        ({"password": None, "extra": {"identity_token_file": "/a\0b"}}, "is no absolute path"),
         ({"extra": {"entiti": "acme"}}, r"unknown extra fields \['entiti'\]; known are \['allow_project"),
         ({"extra": {"timeout": "soon"}}, "timeout 'soon' is not a positive number of seconds"),
         ({"extra": {"timeout": 0}}, "timeout 0 is not a positive"),

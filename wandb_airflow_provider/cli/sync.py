@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
+
+from wandb_airflow_provider.cli.own_output import own_output
 
 if TYPE_CHECKING:
     from wandb_airflow_provider.connection import WandbConnection
@@ -24,23 +25,23 @@ def main(argv: list[str]) -> int:
     :return: 0 if nothing that is complete is left in it, 1 if an entry could not be uploaded, 2 for wrong arguments.
     """
     arguments = parser().parse_args(argv)
-    # Airflow logs its own start to the terminal otherwise.
-    os.environ.setdefault("AIRFLOW__LOGGING__LOGGING_LEVEL", "WARNING")
-    from wandb_airflow_provider.exceptions import WandbError
-    from wandb_airflow_provider.hooks.runs import release_when_idle
-    from wandb_airflow_provider.spool.store import Spool
-    from wandb_airflow_provider.spool.upload import SpoolUpload
+    with own_output():
+        from wandb_airflow_provider.exceptions import WandbError
+        from wandb_airflow_provider.hooks.runs import release_when_idle
+        from wandb_airflow_provider.spool.store import Spool
+        from wandb_airflow_provider.spool.upload import SpoolUpload
 
     progress = Progress(sys.stderr)
     try:
-        report = SpoolUpload(
-            Spool(_absolute(arguments.spool)),
-            _connection(arguments),
-            keep=arguments.keep,
-            include_unfinished=arguments.include_unfinished,
-            timeout=arguments.timeout,
-            on_progress=progress.show,
-        ).run()
+        with own_output():
+            report = SpoolUpload(
+                Spool(_absolute(arguments.spool)),
+                _connection(arguments),
+                keep=arguments.keep,
+                include_unfinished=arguments.include_unfinished,
+                timeout=arguments.timeout,
+                on_progress=progress.show,
+            ).run()
     except WandbError as error:
         print(f"wandb-airflow sync: {error}", file=sys.stderr)
         return 1

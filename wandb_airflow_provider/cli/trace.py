@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
+
+from wandb_airflow_provider.cli.own_output import own_output
 
 if TYPE_CHECKING:
     from wandb_airflow_provider.hooks.run_tree import RunNode
@@ -24,20 +25,20 @@ def main(argv: list[str]) -> int:
     :return: 0 when it was printed, 1 when it could not be read, 2 for wrong arguments.
     """
     arguments = parser().parse_args(argv)
-    # Airflow logs its own start to the terminal otherwise.
-    os.environ.setdefault("AIRFLOW__LOGGING__LOGGING_LEVEL", "WARNING")
-    from wandb_airflow_provider.exceptions import WandbError
-    from wandb_airflow_provider.hooks.run_tree import read_run_tree
+    with own_output():
+        from wandb_airflow_provider.exceptions import WandbError
+        from wandb_airflow_provider.hooks.run_tree import read_run_tree
 
     try:
-        roots = read_run_tree(
-            arguments.dag_id,
-            arguments.dag_run_id,
-            wandb_conn_id=arguments.conn_id,
-            entity=arguments.entity,
-            project=arguments.project,
-            follow=not arguments.alone,
-        )
+        with own_output():
+            roots = read_run_tree(
+                arguments.dag_id,
+                arguments.dag_run_id,
+                wandb_conn_id=arguments.conn_id,
+                entity=arguments.entity,
+                project=arguments.project,
+                follow=not arguments.alone,
+            )
     except WandbError as error:
         print(f"wandb-airflow trace: {error}", file=sys.stderr)
         return 1

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
+
+from wandb_airflow_provider.cli.own_output import own_output
 
 __all__ = ["main", "parser"]
 
@@ -17,19 +18,24 @@ def main(argv: list[str]) -> int:
     :return: 0 when it was printed, 1 when it could not be read, 2 for wrong arguments.
     """
     arguments = parser().parse_args(argv)
-    # Airflow logs its own start to the terminal otherwise.
-    os.environ.setdefault("AIRFLOW__LOGGING__LOGGING_LEVEL", "WARNING")
-    from wandb_airflow_provider.audit_page import history_markdown, history_text
-    from wandb_airflow_provider.exceptions import WandbError
-    from wandb_airflow_provider.hooks.alias_history import read_audit
+    with own_output():
+        from wandb_airflow_provider.audit_page import history_markdown, history_text
+        from wandb_airflow_provider.exceptions import WandbError
+        from wandb_airflow_provider.hooks.alias_history import read_audit
 
     try:
-        history = read_audit(*arguments.alias, wandb_conn_id=arguments.conn_id, entity=arguments.entity)
+        with own_output():
+            history = read_audit(*arguments.alias, wandb_conn_id=arguments.conn_id, entity=arguments.entity)
     except WandbError as error:
         print(f"wandb-airflow why: {error}", file=sys.stderr)
         return 1
     if arguments.json:
         print(json.dumps(history.to_json(), indent=2, ensure_ascii=False))
+    elif arguments.html:
+        from wandb_airflow_provider.audit_page import history_document
+        from wandb_airflow_provider.reports.html import to_html
+
+        print(to_html(history_document(history)))
     else:
         print(history_markdown(history) if arguments.markdown else history_text(history))
     return 0
@@ -52,6 +58,7 @@ def parser() -> argparse.ArgumentParser:
     form = made.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print JSON, with every entry of the audit")
     form.add_argument("--markdown", action="store_true", help="print Markdown")
+    form.add_argument("--html", action="store_true", help="print a page of HTML")
     return made
 
 

@@ -154,14 +154,29 @@ class Administration:
         with self.backend.store.read() as conn:
             return protection.listed(conn, _registry(conn, organization, registry)["internal_id"])
 
-    def issue_identity_token(self, username: str = DEFAULT_USER, *, seconds: float = 3600.0) -> str:
+    def issue_identity_token(
+        self,
+        username: str = DEFAULT_USER,
+        *,
+        seconds: float = identity_tokens.TOKEN_SECONDS,
+        audience: str = identity_tokens.AUDIENCE,
+        access_seconds: int = identity_tokens.TOKEN_SECONDS,
+    ) -> str:
         """
         Return an identity token for a file that ``WANDB_IDENTITY_TOKEN_FILE`` names.
 
         :param seconds: For how long it can be exchanged for access tokens, by the server's clock.
+        :param audience: For whom it is: ``wandb`` or the account's organization; any other is refused at the exchange.
+        :param access_seconds: For how long such an access token is good. The SDK gets another one five minutes earlier.
         :raises ValueError: there is no such account.
         """
-        return identity_tokens.issue(self.backend, username, seconds)
+        return identity_tokens.issue(
+            self.backend, username, seconds=seconds, audience=audience, access_seconds=access_seconds
+        )
+
+    def distrust_identity_tokens(self) -> None:
+        """Refuse all identity tokens issued so far; access tokens got for them stay good."""
+        identity_tokens.distrust(self.backend)
 
     def expire_access_tokens(self, username: str | None = None) -> int:
         """
@@ -171,6 +186,11 @@ class Administration:
         """
         with self.backend.store.write() as conn:
             return api_keys.expire_all(conn, self.backend.now(), username, api_keys.TOKEN)
+
+    def revoke_access_tokens(self, username: str | None = None) -> int:
+        """Forget the access tokens got for identity tokens, of all accounts unless one is named; return how many."""
+        with self.backend.store.write() as conn:
+            return api_keys.revoke_all(conn, username, api_keys.TOKEN)
 
     def _timestamp(self) -> str:
         return stamp(self.backend.now())

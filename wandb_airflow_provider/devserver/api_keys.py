@@ -115,10 +115,11 @@ def revoke(conn: sqlite3.Connection, key: str) -> bool:
     return bool(conn.execute("DELETE FROM api_keys WHERE digest = ?", (digest(key),)).rowcount)
 
 
-def revoke_all(conn: sqlite3.Connection, username: str, kind: str | None = None) -> int:
-    """Make the keys and access tokens of an account invalid, or those of one kind; return how many there were."""
+def revoke_all(conn: sqlite3.Connection, username: str | None = None, kind: str | None = None) -> int:
+    """Make the keys and access tokens invalid, of one account or one kind if named; return how many there were."""
     return conn.execute(
-        "DELETE FROM api_keys WHERE username = ? AND kind = coalesce(?, kind)", (username, kind)
+        "DELETE FROM api_keys WHERE username = coalesce(?, username) AND kind = coalesce(?, kind)",
+        (username, kind),
     ).rowcount
 
 

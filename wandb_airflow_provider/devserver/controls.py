@@ -19,7 +19,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from wandb_airflow_provider.devserver import api_keys
+from wandb_airflow_provider.devserver import api_keys, identity_tokens
+from wandb_airflow_provider.devserver.accounts import DEFAULT_USER
 from wandb_airflow_provider.devserver.auth import authenticate
 from wandb_airflow_provider.devserver.automations import administration
 from wandb_airflow_provider.devserver.backend import SEED_TIME, Backend
@@ -141,6 +142,20 @@ def _expire(backend: Backend, args: Arguments) -> dict[str, Any]:
     with backend.store.write() as conn:
         known = api_keys.expire(conn, _needed(args, "key"), backend.now())
     return _known(known)
+
+
+@_control("POST", "identity-token", username=str, seconds=_NUMBER, audience=str, access_seconds=int)
+def _identity_token(backend: Backend, args: Arguments) -> dict[str, Any]:
+    try:
+        return {"token": identity_tokens.issue(backend, args.pop("username", DEFAULT_USER), **args)}
+    except ValueError as error:
+        raise GraphQLError(f"{error}.") from error
+
+
+@_control("POST", "distrust-identity-tokens")
+def _distrust(backend: Backend, args: Arguments) -> dict[str, Any]:
+    identity_tokens.distrust(backend)
+    return {}
 
 
 @_control("POST", "webhook", name=str, url=str, secret=str, secret_name=str, access_token=str, entity=str)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from wandb_airflow_provider.hooks.privacy_gate import redacted_spec
 from wandb_airflow_provider.hooks.runs import (
@@ -15,13 +16,14 @@ from wandb_airflow_provider.hooks.runs import (
     STATE_KEY,
 )
 from wandb_airflow_provider.identity import CONFIG_KEY, RunRef
+from wandb_airflow_provider.key_metrics import key_metrics
 
 if TYPE_CHECKING:
     from wandb_airflow_provider.exceptions import WandbUnavailableError
     from wandb_airflow_provider.hooks.wandb import WandbHook
     from wandb_airflow_provider.sdk import RunSpec
 
-__all__ = ["complete_run", "reserve_run", "spool_run", "summary_of"]
+__all__ = ["Completed", "complete_run", "reserve_run", "spool_run", "summary_of"]
 
 _UNFINISHED = frozenset({"running", "pending"})
 _EXIT_CODES = {
@@ -31,6 +33,18 @@ _EXIT_CODES = {
     "killed": EXIT_KILLED,
 }
 _MAX_REASON = 1000
+
+
+class Completed(NamedTuple):
+    """
+    What W&B has of the run of a process that has ended.
+
+    :param by_process: The process had finished the run, and so sent all that it logged.
+    :param metrics: The run's figures, see :func:`~wandb_airflow_provider.key_metrics.key_metrics`.
+    """
+
+    by_process: bool = False
+    metrics: Mapping[str, float] = MappingProxyType({})
 
 
 def reserve_run(hook: WandbHook, spec: RunSpec) -> RunRef:
@@ -72,13 +86,11 @@ def summary_of(hook: WandbHook, state: str, reason: str | None, seconds: float) 
     return summary
 
 
-def complete_run(hook: WandbHook, ref: RunRef, spec: RunSpec, summary: Mapping[str, Any]) -> bool:
+def complete_run(hook: WandbHook, ref: RunRef, spec: RunSpec, summary: Mapping[str, Any]) -> Completed:
     """
     Write how the task ended, and what its process did not: the provenance, and the end of a run left open.
 
     A run that the process finished keeps the state in W&B that the process gave it.
-
-    :return: Whether the process had finished the run, and so sent all that it logged.
     """
     spec = redacted_spec(hook.privacy, spec)
     state = str(summary[STATE_KEY])
@@ -99,8 +111,9 @@ def complete_run(hook: WandbHook, ref: RunRef, spec: RunSpec, summary: Mapping[s
         if missing:
             run.config.update(missing)
             run.update()
+        metrics = key_metrics(run.summary_metrics)
         run.summary.update(summary)
-    return found not in _UNFINISHED
+    return Completed(found not in _UNFINISHED, metrics)
 
 
 def _finish(hook: WandbHook, spec: RunSpec, state: str) -> None:

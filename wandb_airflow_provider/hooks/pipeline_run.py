@@ -10,7 +10,7 @@ from wandb_airflow_provider.exceptions import WandbUnavailableError
 from wandb_airflow_provider.hooks.runs import EXIT_FAILURE, EXIT_SUCCESS, REASON_KEY, SECONDS_KEY, STATE_KEY
 from wandb_airflow_provider.hooks.stage import PROVENANCE_SUFFIX
 from wandb_airflow_provider.identity import RUN_KEY, RunRef, TaskIdentity
-from wandb_airflow_provider.timeline import Outcome, TaskRun, TaskState, timeline
+from wandb_airflow_provider.timeline import TASK_COUNTS, Outcome, TaskRun, TaskState, timeline
 
 if TYPE_CHECKING:
     from wandb_airflow_provider.hooks.run_record import RunRecord
@@ -133,7 +133,12 @@ def write_end(
 ) -> None:
     """Write timeline, totals and outcome to the open pipeline run, and finish it."""
     session.log_table(TIMELINE, timeline(states, runs))
-    session.run.summary.update(outcome.totals())
+    totals = outcome.totals()
+    summary: Any = session.run.summary
+    for key in [key for key in summary.keys() if key.startswith(TASK_COUNTS) and key not in totals]:  # noqa: SIM118
+        # A state that no task is in any more, since some were cleared.
+        del summary[key]
+    summary.update(totals)
     session.close(
         EXIT_FAILURE if outcome.failed else EXIT_SUCCESS,
         "failed" if outcome.failed else "success",

@@ -59,7 +59,7 @@ class ReportProcess:
         action = f"write the report {order['title']!r} in {order['entity']}/{order['project']}"
         timeout = _START_SECONDS + _PATIENCE * connection.timeout
         with tempfile.TemporaryDirectory(prefix="wandb-airflow-report-") as folder:
-            environment = account_environment(Path(folder), connection.api_key, sdk.base_url(connection))
+            environment = account_environment(Path(folder), connection, sdk.base_url(connection))
             with self._lock:
                 if self._stopped:
                     raise WandbUnavailableError(f"Could not {action}: the task was stopped.")

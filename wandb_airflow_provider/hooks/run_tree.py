@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from wandb_airflow_provider.connection_form import DEFAULT_CONN_ID
 from wandb_airflow_provider.exceptions import WandbNotFoundError
-from wandb_airflow_provider.hierarchy import ROOT_JOB_TYPE
 from wandb_airflow_provider.identity import CONFIG_KEY, TaskIdentity
-from wandb_airflow_provider.key_metrics import key_metrics
+from wandb_airflow_provider.record import Record
 
 if TYPE_CHECKING:
     from wandb_airflow_provider.hooks.run_record import RunRecord
@@ -22,7 +21,7 @@ __all__ = ["RunNode", "build_tree", "read_run_tree"]
 _MOST_LEVELS = 5
 
 
-class RunNode(NamedTuple):
+class RunNode(Record):
     """
     One run with those below it.
 
@@ -109,6 +108,8 @@ def build_tree(records: Iterable[RunRecord]) -> list[RunNode]:
 
     :return: Those whose parent is none of the given ones, pipeline runs first.
     """
+    from wandb_airflow_provider.hierarchy import ROOT_JOB_TYPE
+
     known = {record.ref.path: record for record in records}
     below: dict[str | None, list[RunRecord]] = {}
     for record in known.values():
@@ -164,6 +165,9 @@ def _provenance(record: RunRecord) -> Mapping[str, Any]:
 
 
 def _node(record: RunRecord, children: Sequence[RunNode]) -> RunNode:
+    from wandb_airflow_provider.hierarchy import ROOT_JOB_TYPE
+    from wandb_airflow_provider.key_metrics import key_metrics
+
     summary, is_root = record.summary, record.job_type == ROOT_JOB_TYPE
     started = _provenance(record).get("triggered_by") if is_root else None
     return RunNode(

@@ -97,6 +97,19 @@ class RunSession:
         return self._task_run or self.run
 
     @property
+    def metrics(self) -> dict[str, float]:
+        """The figures that the task's work has left in the summary, see :func:`key_metrics`."""
+        from wandb_airflow_provider.hooks.stage import StageRun
+        from wandb_airflow_provider.key_metrics import key_metrics
+
+        run: Any = self._task_run
+        if not isinstance(run, StageRun):
+            return key_metrics(self.run.summary)
+        run.close_row()
+        # How far its axis goes is no figure of the work.
+        return {name: value for name, value in key_metrics(run.summary).items() if name != "step"}
+
+    @property
     def ref(self) -> RunRef:
         """The address of the open run, with the URL that W&B gave."""
         if self._opening is not None and self._opening.mode == "offline":

@@ -159,7 +159,7 @@ class StageRun:
                 )
                 return
             if step is not None and step > self._step:
-                self._close_row()
+                self.close_row()
                 object.__setattr__(self, "_step", step)
             commits = step is None if commit is None else commit
             self._run.log({**self._prefixed(data), f"{self._stage}/step": self._step}, commit=commits)
@@ -176,7 +176,8 @@ class StageRun:
     def _prefixed(self, data: dict[str, Any]) -> dict[str, Any]:
         return {f"{self._stage}/{key}": value for key, value in data.items()}
 
-    def _close_row(self) -> None:
+    def close_row(self) -> None:
+        """Let the summary know of a row that later calls might still add to."""
         if self._row_is_open:
             self._run.log({}, commit=True)
             object.__setattr__(self, "_row_is_open", False)

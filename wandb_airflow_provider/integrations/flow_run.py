@@ -84,6 +84,7 @@ class FlowRun:
 
     def end(self, state: str, reason: str | None, exit_code: int) -> None:
         """Close the steps that died, and finish the run; the environment is as it would be without the flow."""
+        _leave_lost_folder()
         steps = self._steps.steps()
         for step in steps:
             if step.state == "running":
@@ -154,6 +155,14 @@ def _outcome(error: BaseException) -> tuple[str, str | None, int]:
     if error.code == _KILLED:
         return "killed", "The flow was stopped from outside (SIGTERM).", _KILLED
     return "failed", f"The flow ended with exit code {error.code if isinstance(error.code, int) else 1}.", 1
+
+
+def _leave_lost_folder() -> None:
+    """Go elsewhere if the working folder is gone: a task whose time is up removes it, and wandb asks where it is."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        os.chdir(tempfile.gettempdir())
 
 
 @contextmanager

@@ -41,10 +41,9 @@ def wandb_flow(pipeline: Any) -> Callable[..., Any]:
 
     @functools.wraps(pipeline.pipeline_func)
     def run(**arguments: Any) -> Any:
-        if context_of(os.environ) is None or in_flow():
-            return pipeline(**arguments)
+        has_runs = context_of(os.environ) is not None and not in_flow()
         with flow_run(pipeline.name, {"kubeflow": {"pipeline": pipeline.name}}, lenient=True):
-            return _with_runs(pipeline)(**arguments)
+            return (_with_runs(pipeline) if has_runs else pipeline)(**arguments)
 
     run.__wrapped__ = pipeline
     return run

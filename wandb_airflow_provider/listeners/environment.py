@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from wandb_airflow_provider.identity import clean_tags
@@ -37,15 +38,19 @@ class RunEnvironment:
     """
     Sets group, job type and tags of runs for this process and its children; nothing secret among them.
 
-    A group or job type that the worker's environment sets is kept, and tags are added to its own.
+    What the worker's environment sets is kept, and tags are added to its own.
     """
 
     def __init__(self) -> None:
         self._before: dict[str, str | None] = {}
 
-    def export(self, labels: Labels) -> None:
-        """Set the variables."""
-        wanted = {GROUP: labels.group, JOB_TYPE: labels.job_type}
+    def export(self, labels: Labels, settings: Mapping[str, str]) -> None:
+        """
+        Set the variables.
+
+        :param settings: Others, by their names.
+        """
+        wanted = {GROUP: labels.group, JOB_TYPE: labels.job_type, **settings}
         changes = {name: value for name, value in wanted.items() if not os.environ.get(name)}
         # wandb splits the variable at commas.
         given = [tag for tag in os.environ.get(TAGS, "").split(",") if tag]

@@ -87,7 +87,10 @@ class InstrumentedTask:
         with self._quietly("prepare the environment"):
             # A policy of the connection would have to be asked for, by every task.
             guarded = self._pipeline is not None and self._pipeline.redaction is not None
-            self._environment.export(self._redacted_labels if guarded else self._labels)
+            if guarded:
+                self._environment.export(self._redacted_labels, self._machine_settings)
+            else:
+                self._environment.export(self._labels, {})
         with self._quietly("open a run for the task"):
             if settings.run_per_task() and self._source.needs_run:
                 self._open()
@@ -228,6 +231,14 @@ class InstrumentedTask:
     @cached_property
     def _redacted_labels(self) -> Labels:
         return self._labels.redacted(self._source.privacy)
+
+    @property
+    def _machine_settings(self) -> Mapping[str, str]:
+        """Return what keeps wandb from recording the machine, where the policy says so."""
+        from wandb_airflow_provider import sdk
+
+        policy = self._source.privacy.policy
+        return sdk.unknown_machine_variables() if policy is not None and policy.machine == "drop" else {}
 
     @cached_property
     def _source(self) -> TaskSource:

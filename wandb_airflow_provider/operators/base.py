@@ -146,6 +146,17 @@ class TaskRunSource:
         )
         return root.path
 
+    def _place(self, context: Context, entity: str, project: str) -> tuple[str | None, str]:
+        """Return the path of the pipeline run, and the name of this task in it."""
+        from wandb_airflow_provider.identity import slug
+        from wandb_airflow_provider.provenance import map_index
+
+        ti: Any = context["ti"]
+        index = map_index(ti)
+        identity = TaskIdentity(ti.dag_id, ti.run_id, ti.task_id, index, ti.try_number)
+        name = slug(ti.task_id if index < 0 else f"{ti.task_id}-{index}")
+        return self._parent(ti, identity, entity, project), name
+
     @staticmethod
     def _upstream(ti: Any) -> list[RunRef]:
         from wandb_airflow_provider import settings
@@ -336,14 +347,12 @@ class WandbBaseOperator(TaskRunSource, BaseOperator):
     @contextmanager
     def _metrics_pushed(self, context: Context, session: RunSession) -> Iterator[None]:
         """Push the run's figures when the work in it has ended, however it did: Airflow's pages show them."""
-        from wandb_airflow_provider.key_metrics import key_metrics
-
         try:
             yield
         finally:
             if session.is_recorded:
                 try:
-                    metrics = key_metrics(session.task_run.summary)
+                    metrics = session.metrics
                     if metrics:
                         context["ti"].xcom_push(key=METRICS_KEY, value=metrics)
                 except Exception as error:

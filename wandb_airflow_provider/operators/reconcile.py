@@ -267,5 +267,7 @@ def _spec(record: RunRecord) -> RunSpec:
         entity=record.ref.entity,
         project=record.ref.project,
         tags=record.tags,
+        # The run is not of this machine, whatever policy its own DAG has.
+        machine=False,
         resume="must",
     )

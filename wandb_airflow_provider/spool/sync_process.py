@@ -83,7 +83,7 @@ class SyncProcess:
                 _end(self._process)
 
     def _environment(self, *, continues: bool) -> dict[str, str]:
-        environment = account_environment(self._scratch, self._connection.api_key, self._connection.host)
+        environment = account_environment(self._scratch, self._connection, self._connection.host)
         # The commit of this folder is not the one that the run was made with.
         environment["WANDB_DISABLE_GIT"] = "true"
         if continues:

@@ -27,6 +27,7 @@ from wandb_airflow_provider.spool.manifest import Attempt, Manifest, in_upload_o
 from wandb_airflow_provider.spool.store import Spool
 from wandb_airflow_provider.spool.sync_process import SyncProcess
 from wandb_airflow_provider.spool.transaction_log import TransactionLogError
+from wandb_airflow_provider.timeline import TASK_COUNTS
 
 if TYPE_CHECKING:
     from wandb_airflow_provider.connection import WandbConnection
@@ -327,7 +328,7 @@ class SpoolUpload:
         lost = {
             key: value
             for key, value in attempt.summary.items()
-            if key not in run.summary_metrics and key not in _OF_ONE_PART
+            if key not in run.summary_metrics and key not in _OF_ONE_PART and not key.startswith(TASK_COUNTS)
         }
         tags = list(dict.fromkeys((*attempt.tags, *(run.tags or ()))))
         with sdk.translate_errors(f"complete the summary of {manifest.run}", self._connection):

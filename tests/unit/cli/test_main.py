@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from wandb_airflow_provider import __version__, cli
+from wandb_airflow_provider.cli.own_output import own_output
 
 
 def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
@@ -50,6 +51,15 @@ def test_a_module_of_our_own_that_is_missing_is_not_taken_for_an_extra(
 
     with pytest.raises(ModuleNotFoundError):
         cli.main(["devserver"])
+
+
+def test_what_airflow_says_is_no_part_of_the_output_that_programs_read(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with own_output():
+        print("a warning of Airflow's")
+    print("{}")
+    assert capsys.readouterr() == ("{}\n", "a warning of Airflow's\n")
 
 
 def test_the_command_line_loads_neither_airflow_nor_wandb() -> None:

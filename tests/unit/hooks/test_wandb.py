@@ -123,6 +123,28 @@ def test_an_unreachable_host_is_an_error_that_a_retry_can_help(
     assert time.monotonic() - began < 20
 
 
+def test_a_connection_without_a_host_does_not_go_where_another_one_has_logged_in(
+    server: Any,
+    hook: WandbHook,
+    connect: Callable[..., None],
+    unique: str,
+    closed_port: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{closed_port}")
+    connect(server, "wandb_other", host="", password=WRONG_KEY, extra={"timeout": 1})
+    server.backend.requests.clear()
+    with hook.open_run(spec(entity="local", project=unique)):
+        with (
+            pytest.raises(WandbUnavailableError),
+            WandbHook("wandb_other").open_run(spec(wandb_run_id="r2", entity="local", project=unique)),
+        ):
+            pass
+        with pytest.raises(WandbUnavailableError):
+            WandbHook("wandb_other").get_conn()
+    assert not [request for request in server.requests() if request.status == 401]
+
+
 def test_an_unknown_project_is_refused_where_creation_is_not_allowed(
     server: Any, connect: Callable[..., None], unique: str
 ) -> None:

@@ -305,3 +305,6 @@ def test_what_the_pipeline_keeps_from_w_and_b_is_not_added_to_a_run(
     assert seen == ["plain,[redacted:email]"]
     assert "owner" not in run.config["airflow"]
     assert run.config["airflow"]["task_id"] == "work"
+    # Host, user and command line.
+    assert run.metadata is None
+    assert "WANDB_X_DISABLE_META" not in os.environ
