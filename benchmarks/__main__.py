@@ -3,71 +3,43 @@
 from __future__ import annotations
 
 import argparse
-import inspect
 import json
 import os
 import platform
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
-from benchmarks import (
-    alias_latency,
-    artifact_transfer,
-    concurrent_runs,
-    history_scan,
-    imports,
-    listener,
-    logging_cost,
-    mapped_tasks,
-    runs_listing,
-    server_start,
-    task_overhead,
-    waiters,
-    xcom,
-)
+from benchmarks.catalogue import BENCHMARKS, Benchmark
 from benchmarks.figure import Figure, render
+from benchmarks.growth import Curve, all_curves, render_curves
+
+__all__ = ["BENCHMARKS", "Benchmark", "main"]
+
+GROWTH = "growth"
 
 
-@dataclass(frozen=True)
-class Benchmark:
-    """
-    :param measure: Takes the number of rounds and, by keyword, sizes: each is an option of the command.
-    :param rounds: How many rounds, unless the user says.
-    """
+class _Measured:
+    """What was measured, each benchmark of equal rounds and sizes once."""
 
-    measure: Callable[..., list[Figure]]
-    rounds: int = 15
+    def __init__(self) -> None:
+        self._figures: dict[tuple[str, int, tuple[tuple[str, int], ...]], list[Figure]] = {}
 
-    @property
-    def sizes(self) -> dict[str, int]:
-        """The sizes that can be chosen, with their defaults."""
-        parameters = inspect.signature(self.measure).parameters.values()
-        return {item.name: item.default for item in parameters if item.kind is item.KEYWORD_ONLY}
-
-
-BENCHMARKS = {
-    "imports": Benchmark(imports.measure),
-    "server-start": Benchmark(server_start.measure),
-    "listener": Benchmark(listener.measure),
-    "logging": Benchmark(logging_cost.measure),
-    "concurrency": Benchmark(concurrent_runs.measure, rounds=3),
-    "artifact": Benchmark(artifact_transfer.measure, rounds=5),
-    "history": Benchmark(history_scan.measure, rounds=5),
-    "listing": Benchmark(runs_listing.measure, rounds=5),
-    "waiters": Benchmark(waiters.measure, rounds=5),
-    "task-overhead": Benchmark(task_overhead.measure, rounds=11),
-    "alias-latency": Benchmark(alias_latency.measure, rounds=9),
-    "mapped": Benchmark(mapped_tasks.measure, rounds=1),
-    "xcom": Benchmark(xcom.measure, rounds=7),
-}
+    def run(self, name: str, rounds: int, sizes: Mapping[str, int]) -> list[Figure]:
+        whole = {**BENCHMARKS[name].sizes, **sizes}
+        key = (name, rounds, tuple(sorted(whole.items())))
+        if key not in self._figures:
+            print(f"{name}: {rounds} rounds, {whole or 'no sizes'}", file=sys.stderr, flush=True)
+            self._figures[key] = BENCHMARKS[name].measure(rounds, **whole)
+        return self._figures[key]
 
 
 def main() -> int:
     """Return 0 when every bar is met, 1 otherwise."""
     options = _options()
+    names = options.names or [*BENCHMARKS, GROWTH]
     machine = {
         "cpus": os.cpu_count(),
         "load_before": [round(load, 2) for load in os.getloadavg()],
@@ -75,27 +47,57 @@ def main() -> int:
         "airflow": version("apache-airflow"),
         "wandb": version("wandb"),
     }
-    figures: list[Figure] = []
+    measured = _Measured()
+    figures: dict[str, list[Figure]] = {}
     settings: dict[str, dict[str, int]] = {}
-    for name in options.names or BENCHMARKS:
+    for name in names:
+        if name == GROWTH:
+            continue
         benchmark = BENCHMARKS[name]
         sizes = {size: getattr(options, f"{name}-{size}") for size in benchmark.sizes}
         rounds = benchmark.rounds if options.rounds is None else options.rounds
         settings[name] = {"rounds": rounds, **sizes}
-        figures += benchmark.measure(rounds, **sizes)
+        figures[name] = measured.run(name, rounds, sizes)
+    found = all_curves(BENCHMARKS, measured.run) if GROWTH in names else []
     machine["load_after"] = [round(load, 2) for load in os.getloadavg()]
-    print("\n".join(render(figures)))
+    for name, those in figures.items():
+        print("\n".join([*_heading(name), *render(those), ""]))
+    print("\n".join(render_curves(found)))
     print(", ".join(f"{name} {value}" for name, value in machine.items()))
     if options.json is not None:
-        report = {"machine": machine, "settings": settings, "figures": [f.to_json() for f in figures]}
+        report = _report(machine, settings, figures, found)
         options.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    return 0 if all(figure.met is not False for figure in figures) else 1
+    return 0 if all(figure.met is not False for those in figures.values() for figure in those) else 1
+
+
+def _heading(name: str) -> list[str]:
+    benchmark = BENCHMARKS[name]
+    return [f"== {name}", f"   against: {benchmark.against}", f"   limit:   {benchmark.limit}"]
+
+
+def _report(
+    machine: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    figures: Mapping[str, list[Figure]],
+    found: list[Curve],
+) -> dict[str, Any]:
+    return {
+        "machine": machine,
+        "settings": settings,
+        "benchmarks": {
+            name: {"against": BENCHMARKS[name].against, "limit": BENCHMARKS[name].limit} for name in figures
+        },
+        "figures": [
+            {"benchmark": name, **figure.to_json()} for name, those in figures.items() for figure in those
+        ],
+        "growth": [curve.to_json() for curve in found],
+    }
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument(
-        "names", nargs="*", metavar="NAME", help=f"which of {', '.join(BENCHMARKS)} (default: all)"
+        "names", nargs="*", metavar="NAME", help=f"which of {', '.join([*BENCHMARKS, GROWTH])} (default: all)"
     )
     usual = ", ".join(f"{name} {benchmark.rounds}" for name, benchmark in BENCHMARKS.items())
     parser.add_argument(
@@ -117,9 +119,9 @@ def _options() -> argparse.Namespace:
                 help="(default: %(default)s)",
             )
     options = parser.parse_args()
-    unknown = sorted(set(options.names) - set(BENCHMARKS))
+    unknown = sorted(set(options.names) - {*BENCHMARKS, GROWTH})
     if unknown:
-        parser.error(f"no benchmark is called {unknown}; there are {sorted(BENCHMARKS)}")
+        parser.error(f"no benchmark is called {unknown}; there are {[*BENCHMARKS, GROWTH]}")
     return options
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import median, quantiles
 from typing import Any
+
+_DIGITS = {"x": 2, "s": 2, "ms": 1, "MB": 1}
 
 
 @dataclass(frozen=True)
@@ -71,15 +73,23 @@ def render(figures: Iterable[Figure]) -> list[str]:
     """Return the table that the command prints."""
     rows = [("figure", "median", "quartiles", "bar", "")]
     for figure in figures:
-        digits = {"x": 2, "s": 2, "ms": 1, "MB": 1}.get(figure.unit, 0)
+        digits = _DIGITS.get(figure.unit, 0)
         quartiles = f"{figure.low:.{digits}f} to {figure.high:.{digits}f}" if figure.low is not None else ""
         bar = f"<= {figure.bar:g} {figure.unit}" if figure.bar is not None else ""
         floor = f">= {figure.floor:g} {figure.unit}" if figure.floor is not None else ""
         result = {None: "", True: "met", False: "NOT MET"}[figure.met]
-        rows.append(
-            (figure.name, f"{figure.value:.{digits}f} {figure.unit}", quartiles, bar or floor, result)
-        )
-    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+        rows.append((figure.name, amount(figure.value, figure.unit), quartiles, bar or floor, result))
+    return aligned(rows)
+
+
+def amount(value: float, unit: str) -> str:
+    """Return a value with its unit, as tables show it."""
+    return f"{value:.{_DIGITS.get(unit, 0)}f} {unit}"
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return the lines of a table."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
     ]

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,30 +14,37 @@ from benchmarks import (
     __main__,
     artifact_transfer,
     concurrent_runs,
+    dag_parsing,
     history_scan,
     logging_cost,
     mapped_tasks,
     runs_listing,
     server_start,
     task_overhead,
+    tree_reading,
     xcom,
 )
+from benchmarks.catalogue import BENCHMARKS as CATALOGUE
+from benchmarks.catalogue import Benchmark, Growth
 from benchmarks.figure import Figure, render, repeat
+from benchmarks.growth import curves, render_curves, the_one
 
 # No rounds: only the one that otherwise warms up.
 BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
-    "server start": lambda: server_start.measure(0),
+    "parse": lambda: dag_parsing.measure(0, tasks=3),
+    "server-start": lambda: server_start.measure(0),
     "logging": lambda: logging_cost.measure(0, steps=3),
-    "concurrent runs": lambda: concurrent_runs.measure(0, runs=3, processes=2, steps=2),
+    "concurrency": lambda: concurrent_runs.measure(0, runs=3, processes=2, steps=2),
     "artifact": lambda: artifact_transfer.measure(0, megabytes=3),
     "history": lambda: history_scan.measure(0, rows=1_001),
     "listing": lambda: runs_listing.measure(0, runs=120, per_page=10),
-    "task overhead": lambda: task_overhead.measure(0),
-    "mapped tasks": lambda: mapped_tasks.measure(0, tasks=4, workers=2),
+    "tree": lambda: tree_reading.measure(0, runs=3),
+    "task-overhead": lambda: task_overhead.measure(0),
+    "mapped": lambda: mapped_tasks.measure(0, tasks=4, workers=4),
     "xcom": lambda: xcom.measure(0, megabytes=1, folder_megabytes=20),
 }
-# What a small table takes of memory, and a small value of time, is lost in the noise.
-MAY_BE_NOTHING = ("memory of", "a small value")
+# What a small table takes of memory, and a small value or DAG of time, is lost in the noise.
+MAY_BE_NOTHING = ("memory of", "a small value", "added by")
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)
@@ -51,6 +59,48 @@ def test_benchmark_of_a_small_size_measures_and_loses_nothing(name: str) -> None
             assert figure.value == 0, figure
         elif figure.unit != "MB" and not figure.name.startswith(MAY_BE_NOTHING):
             assert figure.value > 0, figure
+    growth = CATALOGUE[name].growth
+    for pattern in growth.figures if growth else ():
+        assert the_one(pattern, figures)
+
+
+def test_every_benchmark_says_what_it_compares_with_and_what_its_limit_is() -> None:
+    for name, benchmark in CATALOGUE.items():
+        assert benchmark.against, name
+        assert benchmark.limit, name
+        if benchmark.growth is not None:
+            assert {benchmark.growth.size, *benchmark.growth.fixed} <= benchmark.sizes.keys()
+            assert len(benchmark.growth.steps) >= 3
+            assert list(benchmark.growth.steps) == sorted(benchmark.growth.steps)
+
+
+def test_the_page_of_the_docs_names_each_benchmark_as_the_command_does() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    for name, benchmark in CATALOGUE.items():
+        size = benchmark.growth.size if benchmark.growth else ""
+        line = f") | {benchmark.against} | {benchmark.limit} | {size} |"
+        assert any(
+            text.startswith(f"| [`{name}`](#") and text.endswith(line) for text in page.splitlines()
+        ), name
+
+
+def test_growth_is_each_figure_at_each_size_and_the_last_by_the_first() -> None:
+    def run(name: str, rounds: int, sizes: Any) -> list[Figure]:
+        assert (name, rounds, sizes["kills"]) == ("waiters", 1, 0)
+        return [Figure(f"{sizes['waiters']} of them", sizes["waiters"] / 2, "ms"), Figure("kills", 0, "x")]
+
+    growth = Growth("waiters", (10, 100, 1000), ("* of them", "kills"), fixed={"kills": 0})
+    found = curves("waiters", growth, run)
+    assert [dict(curve.values) for curve in found] == [
+        {10: 5, 100: 50, 1000: 500},
+        dict.fromkeys((10, 100, 1000), 0),
+    ]
+    assert json.loads(json.dumps(found[0].to_json()))["values"] == {"10": 5, "100": 50, "1000": 500}
+    lines = render_curves(found)
+    assert lines[1].split("  ")[0] == "N of them"
+    assert [line.rstrip().endswith("100.0 x") for line in lines[1:]] == [True, False]
+    with pytest.raises(RuntimeError, match="'lost' stands for 0 of"):
+        curves("waiters", Growth("waiters", (1, 2, 3), ("lost",), fixed={"kills": 0}), run)
 
 
 def test_figures_are_held_to_the_bar_that_they_name() -> None:
@@ -72,17 +122,26 @@ def test_round_that_warms_up_counts_only_if_it_is_the_only_one() -> None:
 
 
 def test_command_exits_with_1_when_a_bar_is_missed_and_writes_what_it_measured(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def measure(rounds: int, *, rows: int = 5) -> list[Figure]:
         return [Figure("rounds", float(rounds), "x", bar=2.0), Figure("rows", float(rows), "rows")]
 
-    monkeypatch.setattr(__main__, "BENCHMARKS", {"own": __main__.Benchmark(measure, rounds=3)})
+    growth = Growth("rows", (1, 5, 10), ("rows",), rounds=2)
+    own = Benchmark(measure, rounds=3, against="nothing", limit="the sky", growth=growth)
+    monkeypatch.setattr(__main__, "BENCHMARKS", {"own": own})
     target = tmp_path / "figures.json"
     monkeypatch.setattr(sys, "argv", ["benchmarks", "--own-rows", "7", "--json", str(target)])
     assert __main__.main() == 1
     report = json.loads(target.read_text(encoding="utf-8"))
     assert report["settings"] == {"own": {"rounds": 3, "rows": 7}}
     assert [(figure["value"], figure["met"]) for figure in report["figures"]] == [(3.0, False), (7.0, None)]
+    assert {figure["benchmark"] for figure in report["figures"]} == {"own"}
+    assert report["benchmarks"] == {"own": {"against": "nothing", "limit": "the sky"}}
+    assert [curve["values"] for curve in report["growth"]] == [{"1": 1.0, "5": 5.0, "10": 10.0}]
+    printed = capsys.readouterr().out
+    assert "== own\n   against: nothing\n   limit:   the sky\n" in printed
+    assert "10.0 x" in printed
     monkeypatch.setattr(sys, "argv", ["benchmarks", "own", "--rounds", "2"])
     assert __main__.main() == 0
+    assert "how it grows" not in capsys.readouterr().out

@@ -153,7 +153,16 @@ def test_connection_examples_are_understood(kind: str, host: str, monkeypatch: p
         else Connection.from_uri(value, conn_id="wandb_default")
     )
     read = WandbConnection.from_airflow(given)
-    assert (read.host, read.entity, len(read.api_key)) == (host, "ml-team", 40)
+    assert (read.host, read.entity, len(str(read.api_key))) == (host, "ml-team", 40)
+
+
+def test_connection_with_an_identity_token_names_the_file_that_the_deployment_mounts() -> None:
+    _, assignment = shlex.split(block(DOCS / "connection.md", "connection:federated", "sh"))
+    given = Connection.from_json(assignment.partition("=")[2], conn_id="wandb_default")
+    read = WandbConnection.from_airflow(given)
+    assert (read.api_key, read.entity) == (None, "ml-team")
+    values = (DOCS.parent / "deploy" / "helm-values.yaml").read_text("utf-8")
+    assert read.identity_token_file == re.findall(r"WANDB_IDENTITY_TOKEN_FILE\n\s+value: (\S+)", values)[0]
 
 
 def test_pipeline_defaults_are_those_of_the_code() -> None:
