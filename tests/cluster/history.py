@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from typing import Any
 
 import psycopg2
 
-from tests.cluster.dags.many_runs import LONG, LONG_SECONDS
+from tests.cluster.dags.many_runs import HELD, RELEASED, STEPS
 from tests.cluster.topology import WORKERS, Topology
-from tests.run_trees import RunTrees, path
-from wandb_airflow_provider.demo.airflow_records import WAITING_FOR_PERSON, DagRun, TaskInstance
+from tests.cluster.workflow import (
+    PROJECT,
+    PROJECTS,
+    RUN_TIMEOUT,
+    approve,
+    read_back,
+    trigger,
+    until_approval,
+    until_deployed,
+)
+from tests.run_trees import RunTrees
+from wandb_airflow_provider.demo.airflow_records import DagRun, TaskInstance
 from wandb_airflow_provider.demo.polling import wait_for
 from wandb_airflow_provider.demo.ports import LOOPBACK
 
-PROJECTS = {
-    "weekly_retraining": "docstring-retrieval",
-    "deploy_on_promotion": "docstring-retrieval",
-    "example_xcom": "xcom-example",
-    "many_runs": "many-runs",
-}
-_RUN_TIMEOUT = 300.0
 _LOG_CHARACTERS = 3000
-_BEFORE_THE_LOSS = 40
-# Airflow fails a task that is answered before the scheduler has seen it go to wait.
-_SETTLING_SECONDS = 2.0
+# Seconds: to list two hundred tasks costs the API server a part of one.
+_INTERVAL = 2.0
 
 
 @dataclass(kw_only=True)
@@ -57,61 +58,46 @@ class History(RunTrees):
         )
 
 
-def make_history(topology: Topology) -> History:
-    """Do everything, in an order in which a loss hits only what is meant to survive it."""
+def make_history(topology: Topology, say: Callable[[str], None]) -> History:
+    """
+    Do everything, in an order in which a loss hits only what is meant to survive it.
+
+    :param say: Told what has been done.
+    """
     import wandb
 
     history = History(topology=topology)
+    where = topology.wandb
+    client = wandb.Api(api_key=where.api_key, overrides={"base_url": where.host})
     for dag_id in PROJECTS:
         topology.wait_for_dag(dag_id)
     topology.api.unpause("deploy_on_promotion")
-    xcom = _trigger(topology, "example_xcom")
+    xcom = trigger(topology, "example_xcom")
     _promote_without_triggerer(history)
+    say("promoted without a triggerer, and deployed")
     history.dag_runs["example_xcom"] = topology.wait_for_run(
-        "example_xcom", xcom.dag_run_id, timeout=_RUN_TIMEOUT
+        "example_xcom", xcom.dag_run_id, timeout=RUN_TIMEOUT
     )
-    _lose_a_worker(history)
+    say("passed values between tasks")
+    _lose_a_worker(history, client, say)
     for dag_id, run in history.dag_runs.items():
         history.tasks[dag_id] = topology.api.task_instances(dag_id, run.dag_run_id)
-    where = topology.wandb
-    client = wandb.Api(api_key=where.api_key, overrides={"base_url": where.host})
-    for project in sorted(set(PROJECTS.values())):
-        for run in client.runs(f"local/{project}", order="+created_at", per_page=500, lazy=False):
-            history.runs[path(run)] = run
+    read_back(history, client)
+    say("ended, and read back")
     return history
-
-
-def _trigger(topology: Topology, dag_id: str) -> DagRun:
-    topology.api.unpause(dag_id)
-    return topology.api.trigger(dag_id)
 
 
 def _promote_without_triggerer(history: History) -> None:
     """Run the weekly DAG; the alias moves while no triggerer is there to see it."""
     topology = history.topology
     api = topology.api
-    known = {run.dag_run_id for run in api.dag_runs("weekly_retraining")}
-    # Its schedule starts the latest interval as soon as it is let run.
-    api.unpause("weekly_retraining")
-    run = topology.wait_for_new_run("weekly_retraining", frozenset(known))
-    topology.wait_for_task(
-        "weekly_retraining", run.dag_run_id, "approve", WAITING_FOR_PERSON, timeout=_RUN_TIMEOUT
-    )
+    run = until_approval(topology)
     wait_for("the watcher to have seen the registry", _baseline(topology), timeout=60, check=topology.check)
     topology.kill("triggerer")
-    settled = time.monotonic() + _SETTLING_SECONDS
-    wait_for("the question to settle", lambda: True if time.monotonic() > settled else None, timeout=10)
-    (question,) = api.pending_approvals("weekly_retraining", run.dag_run_id)
-    api.answer(question, "Approve")
-    history.dag_runs["weekly_retraining"] = topology.wait_for_run(
-        "weekly_retraining", run.dag_run_id, timeout=_RUN_TIMEOUT
-    )
+    history.dag_runs["weekly_retraining"] = approve(topology, run)
     history.deployed_while_away = len(api.dag_runs("deploy_on_promotion"))
     topology.restart("triggerer")
-    deployed = topology.wait_for_new_run("deploy_on_promotion", timeout=120)
-    history.dag_runs["deploy_on_promotion"] = topology.wait_for_run(
-        "deploy_on_promotion", deployed.dag_run_id, timeout=_RUN_TIMEOUT
-    )
+    history.dag_runs["deploy_on_promotion"] = until_deployed(topology)
 
 
 def _baseline(topology: Topology) -> Callable[[], bool | None]:
@@ -132,38 +118,45 @@ def _baseline(topology: Topology) -> Callable[[], bool | None]:
     return probe
 
 
-def _lose_a_worker(history: History) -> None:
+def _lose_a_worker(history: History, client: Any, say: Callable[[str], None]) -> None:
     """Run two hundred mapped tasks; a worker dies while some of them run on it, and comes back later."""
     topology = history.topology
-    run = _trigger(topology, "many_runs")
+    api = topology.api
+    run = trigger(topology, "many_runs")
 
     def under_way() -> tuple[str, TaskInstance] | None:
-        tasks = topology.api.task_instances("many_runs", run.dag_run_id)
-        if sum(task.state == "success" for task in tasks) < _BEFORE_THE_LOSS:
-            return None
-        for task in tasks:
-            if task.map_index not in LONG or task.state != "running" or task.start_date is None:
-                continue
-            for worker in WORKERS:
-                begun = (datetime.now(UTC) - task.start_date).total_seconds()
-                if begun < LONG_SECONDS / 3 and _ran_on(topology, worker, task):
-                    return worker, task
+        for task in api.task_instances("many_runs", run.dag_run_id):
+            if task.map_index in HELD and task.state == "running" and _has_logged(client, run, task):
+                for worker in WORKERS:
+                    if _ran_on(topology, worker, task):
+                        return worker, task
         return None
 
     history.lost_worker, history.lost = wait_for(
-        "a worker to be busy", under_way, timeout=_RUN_TIMEOUT, interval=0.1, check=topology.check
+        "a worker to be busy", under_way, timeout=RUN_TIMEOUT, interval=_INTERVAL, check=topology.check
     )
     topology.kill(history.lost_worker)
+    say(f"lost {history.lost_worker}")
+    api.request("POST", "/variables", json={"key": RELEASED, "value": history.lost_worker})
+    lost = history.lost.map_index
 
     def noticed() -> bool | None:
-        tasks = topology.api.task_instances("many_runs", run.dag_run_id)
-        lost = history.lost.map_index
+        tasks = api.task_instances("many_runs", run.dag_run_id)
         return True if any(task.map_index == lost and task.try_number > 1 for task in tasks) else None
 
-    wait_for("Airflow to notice the loss", noticed, timeout=120, interval=1.0, check=topology.check)
+    wait_for("Airflow to notice the loss", noticed, timeout=120, interval=_INTERVAL, check=topology.check)
+    say("noticed the loss")
     topology.restart(history.lost_worker)
     topology.wait_for_worker(history.lost_worker, times=2)
-    history.dag_runs["many_runs"] = topology.wait_for_run("many_runs", run.dag_run_id, timeout=_RUN_TIMEOUT)
+    history.dag_runs["many_runs"] = topology.wait_for_run("many_runs", run.dag_run_id, timeout=RUN_TIMEOUT)
+
+
+def _has_logged(client: Any, run: DagRun, task: TaskInstance) -> bool:
+    """Whether W&B has all that a task logs."""
+    client.flush()
+    wanted = {"group": f"{run.dag_id}__{run.dag_run_id}", "displayName": task.label}
+    found = client.runs(PROJECT.format(PROJECTS[run.dag_id]), filters=wanted, lazy=False)
+    return any(each.lastHistoryStep == STEPS - 1 for each in found)
 
 
 def _ran_on(topology: Topology, worker: str, task: TaskInstance) -> bool:

@@ -2,9 +2,10 @@
 Run one command as if on a machine of its own: ``python machine.py [options] -- COMMAND...``.
 
 With ``--name`` it has that host name and a network of its own, in which there is nothing but loopback, and on that
-only the ports of ``--relay``, which lead to the same ports of this machine's loopback. With ``--not-as-root`` it is
-somebody else than root, as PostgreSQL demands. Both need what Linux calls namespaces; ``--probe`` exits with 0 when
-they are there. Standard library only.
+only the ports of ``--relay``, which lead to the same ports of this machine's loopback. With ``--not-as-root`` it
+believes that it is somebody else than root, as PostgreSQL demands. Both need what Linux calls namespaces; ``--probe``
+exits with 0 when they are there. Where they are not, ``--as-nobody`` is that user, who has to own the work folder.
+Standard library only.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import os
 import signal
 import socket
 import struct
+import subprocess
 import sys
 from collections.abc import Sequence
 
@@ -26,6 +28,7 @@ _NEW_USER, _NEW_NETWORK, _NEW_NAMES = 0x10000000, 0x40000000, 0x04000000
 _GET_FLAGS, _SET_FLAGS, _UP = 0x8913, 0x8914, 0x1
 _CHUNK = 1 << 16
 _SOMEBODY = 1000
+NOBODY = 65534
 
 
 def main(argv: Sequence[str]) -> int:
@@ -33,23 +36,31 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--name")
     parser.add_argument("--relay", type=int, action="append", default=[])
     parser.add_argument("--not-as-root", action="store_true")
-    parser.add_argument("--probe", action="store_true")
+    parser.add_argument("--as-nobody", action="store_true")
+    parser.add_argument("--probe", choices=["network", "user"])
     parser.add_argument("command", nargs="*")
     options = parser.parse_args(argv)
     if options.probe:
-        return _probe()
+        return _probe(options.probe)
     if options.not_as_root:
         _become(_SOMEBODY)
+    if options.as_nobody:
+        os.setgroups([])
+        os.setgid(NOBODY)
+        os.setuid(NOBODY)
     if options.name is None:
         os.execvp(options.command[0], options.command)
     return _isolated(options.name, options.relay, options.command)
 
 
-def _probe() -> int:
+def _probe(kind: str) -> int:
     try:
-        _leave_network("probe")
+        if kind == "network":
+            _leave_network("probe")
+        else:
+            _become(_SOMEBODY)
     except OSError as error:
-        print(f"no network of its own for a process: {error.strerror}", file=sys.stderr)
+        print(f"a process can have no {kind} of its own: {error.strerror}", file=sys.stderr)
         return 1
     return 0
 
@@ -79,7 +90,7 @@ def _leave_network(name: str) -> None:
     uid, gid = os.geteuid(), os.getegid()
     try:
         _unshare(_NEW_NETWORK | _NEW_NAMES)
-    except PermissionError:
+    except PermissionError:  # as another user than root
         _unshare(_NEW_USER | _NEW_NETWORK | _NEW_NAMES)
         _map_ids(uid, uid, gid, gid)
     socket.sethostname(name)
@@ -105,6 +116,12 @@ def _map_ids(uid: int, real_uid: int, gid: int, real_gid: int) -> None:
     ):
         with open(f"/proc/self/{file}", "w", encoding="ascii") as target:
             target.write(text)
+
+
+def available(kind: str) -> bool:
+    """Whether a process can have a ``network`` or a ``user`` of its own here."""
+    probe = [sys.executable, "-I", __file__, "--probe", kind]
+    return subprocess.run(probe, capture_output=True, check=False).returncode == 0
 
 
 def _unshare(flags: int) -> None:

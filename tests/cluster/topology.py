@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -33,15 +32,15 @@ _ONCE_TIMEOUT = 180.0
 _START_TIMEOUT = 180.0
 _KILL_TIMEOUT = 30.0
 
-# What no container sets: reactions within seconds, and recognition of a lost worker within half a minute.
+# What no container sets: reactions within seconds, and recognition of a lost worker within a minute.
 _QUICK = {
     "AIRFLOW__CORE__PARALLELISM": "8",
     "AIRFLOW__CORE__MIN_SERIALIZED_DAG_UPDATE_INTERVAL": "1",
-    "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.2",
+    "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.5",
     "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "1",
-    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "40",
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "3",
-    "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT": "40",
+    "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT": "60",
     "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT_CHECK_INTERVAL": "5",
     "AIRFLOW__SCHEDULER__TRIGGER_TIMEOUT_CHECK_INTERVAL": "2",
     # It would listen on every address of this machine.
@@ -50,18 +49,21 @@ _QUICK = {
     "AIRFLOW__DAG_PROCESSOR__BUNDLE_REFRESH_CHECK_INTERVAL": "1",
     "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "5",
     "AIRFLOW__LOGGING__COLORED_CONSOLE_LOG": "False",
+}
+WORKLOAD = {
     "WANDB_X_SAVE_REQUIREMENTS": "false",
     "WANDB_ERROR_REPORTING": "false",
     "OPENBLAS_NUM_THREADS": "1",
 }
-# Each task is forked from the worker, so that what the worker has imported costs the task nothing.
-_IMPORT_WANDB = """
+"""What tasks have in their environment, so that they do the same everywhere."""
+IMPORT_WANDB = """
 import sys
 
-if "celery" in sys.argv:
+if {"celery", "scheduler"} & set(sys.argv):
     import airflow.dag_processing.dagbag
     import wandb.apis.public
 """
+"""Each task is forked from its worker, so that what the worker has imported costs the task nothing."""
 
 
 class Topology(AirflowCluster):
@@ -79,12 +81,7 @@ class Topology(AirflowCluster):
         self.ports["api-server"] = self.port
         self.variables = generated_variables()
         self.services = read_services(self.variables)
-        self.own_networks = (
-            subprocess.run(
-                [sys.executable, "-I", machine.__file__, "--probe"], capture_output=True
-            ).returncode
-            == 0
-        )
+        self.own_networks = machine.available("network")
         self._running: dict[str, ManagedProcess] = {}
         # Also for nobody to reach; see start_postgres().
         self._database = tempfile.TemporaryDirectory(
@@ -232,10 +229,10 @@ class Topology(AirflowCluster):
 
     def _environment_of(self, service: Service) -> Mapping[str, str]:
         folder = self._folder(service.name)
-        env = {**inherited_environment(), **self._here(service.environment), **_QUICK}
+        env = {**inherited_environment(), **self._here(service.environment), **_QUICK, **WORKLOAD}
         for name in ("home", "tmp", "airflow/config"):
             (folder / name).mkdir(parents=True, exist_ok=True)
-        (folder / "airflow" / "config" / "airflow_local_settings.py").write_text(_IMPORT_WANDB)
+        (folder / "airflow" / "config" / "airflow_local_settings.py").write_text(IMPORT_WANDB)
         env["HOME"], env["TMPDIR"] = str(folder / "home"), str(folder / "tmp")
         env["AIRFLOW_HOME"] = str(folder / "airflow")
         env["AIRFLOW__CORE__DAGS_FOLDER"] = str(self.dags_folder)

@@ -65,13 +65,22 @@ def metadata(built: dict[str, Path], wheel_files: list[str]) -> Message:
     return message_from_string(zipfile.ZipFile(built[".whl"]).read(name).decode())
 
 
-def test_building_twice_gives_the_same_bytes(
-    source: Path, built: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+def test_building_elsewhere_and_later_gives_the_same_bytes(
+    source: Path, built: dict[str, Path], tmp_path: Path
 ) -> None:
-    again = build(source, tmp_path_factory.mktemp("again"))
+    # Without the times of the files.
+    elsewhere = shutil.copytree(source, tmp_path / "elsewhere", copy_function=shutil.copy)
+    again = build(elsewhere, tmp_path / "again")
     assert {kind: digest(path) for kind, path in again.items()} == {
         kind: digest(path) for kind, path in built.items()
     }
+
+
+def test_the_sdist_builds_the_same_wheel(built: dict[str, Path], tmp_path: Path) -> None:
+    with tarfile.open(built[".gz"]) as archive:
+        archive.extractall(tmp_path, filter="data")
+    (unpacked,) = tmp_path.iterdir()
+    assert digest(build(unpacked, tmp_path / "dist")[".whl"]) == digest(built[".whl"])
 
 
 def test_the_wheel_holds_the_package_and_its_example_dags_alone(wheel_files: list[str]) -> None:

@@ -73,6 +73,16 @@ def test_oldest_airflow_was_run_with_the_oldest_wandb_and_so_were_the_newest_of_
     assert {tuple(map(min, zip(*ran, strict=True))), tuple(map(max, zip(*ran, strict=True)))} <= ran
 
 
+def test_the_corners_are_the_oldest_of_both_and_the_newest_of_both() -> None:
+    versions = [tuple(map(Version, re.findall(r"-(\d+\.\d+)", cell))) for cell in matrix.names()]
+    airflows, wandbs = zip(*versions, strict=True)
+    found = matrix.corners("the oldest")
+    assert [cell for cell, _ in found] == [
+        f"airflow-{choose(airflows)}-wandb-{choose(wandbs)}" for choose in (min, max)
+    ]
+    assert found[0][1] == "the oldest"
+
+
 def test_a_result_is_of_the_versions_that_its_cell_locks() -> None:
     for name, row in RESULTS.items():
         cell = name.removesuffix(f"-py{row['python']}")
@@ -96,3 +106,15 @@ def test_the_contract_of_the_dev_server_is_recorded_for_the_oldest_and_the_newes
     assert {minor(oldest("wandb")), max(ran)} <= recorded
     built = {path.stem.removeprefix("wandb-") for path in (ROOT / "tools/sdk").glob("*.txt")}
     assert ".".join(map(str, minor(oldest("wandb")))) in built
+
+
+def test_the_readme_s_versions_are_those_that_were_run() -> None:
+    rows = re.findall(
+        r"^\| (Airflow|wandb|Python) \| ([\d., ]+) \|", (ROOT / "README.md").read_text(), re.MULTILINE
+    )
+    assert dict(rows) == {
+        title: ", ".join(
+            ".".join(map(str, each)) for each in sorted({minor(row[key]) for row in RESULTS.values()})
+        )
+        for title, key in (("Airflow", "airflow"), ("wandb", "wandb"), ("Python", "python"))
+    }

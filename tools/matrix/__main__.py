@@ -27,6 +27,8 @@ RESULTS = CELLS / "results.json"
 PAGE = ROOT / "docs" / "support.md"
 BEGIN, END = "<!-- matrix: begin -->", "<!-- matrix: end -->"
 LIMIT_SECONDS = 360.0
+# What Airflow supports beyond the oldest Python, the newest first.
+NEWER_PYTHONS = ("python3.14", "python3.13", "python3.12")
 TESTS = (
     "tests/packaging/test_provider.py",
     "tests/unit/test_connection.py",
@@ -144,10 +146,32 @@ def python_version(python: str) -> str:
     return run(python, "-c", code, env=clean_environment(), cwd=ROOT).strip()
 
 
-def run_cell(cell: str, python: str, wheel: Path) -> str:
+def newest_python(otherwise: str) -> str:
+    """Return the newest interpreter that is found on the path or was built by pyenv."""
+    built = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    for name in NEWER_PYTHONS:
+        on_path = shutil.which(name)
+        for candidate in ([on_path] if on_path else []) + sorted(map(str, built.glob(f"*/bin/{name}"))):
+            # On the path may be a command that knows no such version after all.
+            try:
+                if f"python{python_version(candidate)}" == name:
+                    return candidate
+            except CellError:
+                continue
+    return otherwise
+
+
+def corners(python: str) -> list[tuple[str, str]]:
+    """Return the cells, with their interpreters, that every change is tested with."""
+    oldest, *_, newest = names()
+    return [(oldest, python), (newest, newest_python(python))]
+
+
+def run_cell(cell: str, python: str, wheel: Path, limit: float = LIMIT_SECONDS) -> str:
     """
     Install the wheel, run the smoke test and the tests; returns how many tests passed.
 
+    :param limit: Seconds for both.
     :raises CellError: the cell is not green.
     """
     interpreter = install(cell, python, wheel)
@@ -158,7 +182,7 @@ def run_cell(cell: str, python: str, wheel: Path) -> str:
         shutil.copytree(ROOT / folder, work / folder, ignore=unwanted)
     shutil.copy(ROOT / "pyproject.toml", work)
     env = {**clean_environment(), "AIRFLOW_HOME": str(work / "airflow"), "WANDB_ERROR_REPORTING": "false"}
-    end = time.monotonic() + LIMIT_SECONDS
+    end = time.monotonic() + limit
     smoke = run(interpreter, "-W", "ignore", CELLS / "smoke.py", env=env, cwd=work / "dags")
     print(smoke.strip().splitlines()[-1], flush=True)
     # The dependencies of an older Airflow deprecate each other; warnings are errors on the newest alone.
@@ -175,20 +199,31 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python tools/matrix", description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("cells", nargs="*", metavar="CELL", help=", ".join(names()))
     parser.add_argument("--python", default=sys.executable, help="interpreter of the cells' environments")
+    parser.add_argument(
+        "--corners",
+        action="store_true",
+        help="oldest with oldest, and newest with newest on the newest Python",
+    )
     parser.add_argument("--check", action="store_true", help="write no results")
+    parser.add_argument(
+        "--limit", type=float, default=LIMIT_SECONDS, help="seconds for the tests of a cell (%(default)s)"
+    )
     chosen = parser.parse_args()
     unknown = sorted(set(chosen.cells) - set(names()))
     if unknown:
         parser.error(f"There is no cell {', '.join(unknown)}. There are {', '.join(names())}.")
+    planned = [(cell, chosen.python) for cell in chosen.cells or names()]
+    if chosen.corners:
+        planned = corners(chosen.python)
     WORK.mkdir(exist_ok=True)
     wheel = build_wheel()
     failed = 0
-    for cell in chosen.cells or names():
+    for cell, python in planned:
         pins = dict(re.findall(r"^([\w-]+)==(\S+)$", (CELLS / f"{cell}.in").read_text(), re.MULTILINE))
-        version = python_version(chosen.python)
+        version = python_version(python)
         began = time.monotonic()
         try:
-            passed = run_cell(cell, chosen.python, wheel)
+            passed = run_cell(cell, python, wheel, chosen.limit)
         except CellError as error:
             failed += 1
             result = "failed"

@@ -1,29 +1,35 @@
-"""Two hundred mapped tasks with a W&B run each, which may lose the machine that they run on."""
+"""Mapped tasks with a W&B run each, which may lose the machine that they run on."""
 
 from __future__ import annotations
 
+import os
 import time
 from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import DAG, task
+from airflow.sdk import DAG, Variable, task
 
 from wandb_airflow_provider import wandb_pipeline
 
-NUMBERS = 200
+NUMBERS = int(os.environ.get("MANY_RUNS", "200"))
 STEPS = 3
-LONG = range(24, NUMBERS, 25)
-"""Those that take long, so that a loss meets one of them at work."""
-LONG_SECONDS = 15.0
+HELD = range(60, 64)
+"""Those whose first try waits for the loss, so that it meets one of them at work."""
+RELEASED = "worker_lost"
+"""The Airflow variable that lets them go on."""
+HELD_SECONDS = 240.0
 
 
 @task.wandb(retries=3, retry_delay=timedelta(seconds=1))
-def square(number: int, wandb_run: Any) -> int:
+def square(number: int, wandb_run: Any, ti: Any) -> int:
     """Log a few steps of a value that only this task has."""
     for step in range(STEPS):
         wandb_run.log({"number": number, "step": step})
-    if number in LONG:
-        time.sleep(LONG_SECONDS)
+    end = time.monotonic() + HELD_SECONDS
+    while number in HELD and ti.try_number == 1 and time.monotonic() < end:
+        if Variable.get(RELEASED, default=None):
+            break
+        time.sleep(1.0)
     wandb_run.summary["square"] = number**2
     return number**2
 
