@@ -14,7 +14,8 @@ PYTHON ?= python3
 VENV ?= .venv
 DEMO ?=
 TESTS ?=
-PYTEST_WORKERS ?= auto
+# One more than there are cores, because tests wait for half of their time.
+PYTEST_WORKERS ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$((cores < 4 ? cores + 1 : 5)))
 LOCK ?=
 BENCH ?=
 CELL ?=
@@ -85,7 +86,7 @@ contracts: $(STAMP)
 
 # A file's tests share their session fixtures, so a file stays on one worker.
 unit: $(STAMP)
-	$(BIN)/pytest $(FAST_TESTS) -n $(PYTEST_WORKERS) --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest $(FAST_TESTS) -n $(PYTEST_WORKERS) --dist loadfile --no-loadscope-reorder
 
 # One Airflow for all of them: no second worker.
 system: $(STAMP)

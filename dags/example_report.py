@@ -13,7 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from airflow.sdk import DAG, Param, task
+from airflow.sdk import DAG, Asset, Param, task
 
 from wandb_airflow_provider import (
     WandbReportOperator,
@@ -106,6 +106,7 @@ with (
             "on_timeout": "skip",
         },
         note="By {{ dag.dag_id }}.",
+        outlets=[Asset("wandb_ranker_decisions")],
     )
     # [END report]
     measured >> quality.group

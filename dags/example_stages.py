@@ -69,7 +69,11 @@ with (
             rules=RULES[stage],
             run=fit.output["wandb_run"],
             candidate=fit.output,
+            baseline_registry="model",
+            baseline_collection="example-staged",
+            baseline_alias=stage,
             mode="skip",
+            outlets=[DECISIONS],
         )
         promote = WandbPromoteOperator(
             task_id=f"promote_{stage}",

@@ -3,7 +3,8 @@ Retrain an embedding model every week, and promote it only when it is measurably
 
 Data preparation, fine-tune, evaluation by Hit Rate@K and MRR, gate, report, approval, promotion. Every step is a
 W&B run under one pipeline run; what passes between steps is a reference to a W&B artifact, never a local file.
-The promotion moves the alias ``production``, which starts the DAG in ``deploy_on_promotion.py``.
+The promotion moves the alias ``production``, which starts the DAG in ``deploy_on_promotion.py``. Why a version has it:
+``wandb-airflow why model/docstring-embeddings:production``, or the page that the promotion pushes as ``page``.
 """
 
 from __future__ import annotations
@@ -13,18 +14,17 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pendulum
-from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import DAG, Param, task
 
 from wandb_airflow_provider import (
     MetricRule,
-    Verdict,
+    PairedRule,
     WandbHook,
-    WandbMetricGateOperator,
-    WandbPromoteOperator,
+    WandbReportOperator,
     download_artifact,
     log_artifact,
     wandb_pipeline,
+    wandb_quality_gate,
 )
 
 REGISTRY, COLLECTION, ALIAS = "model", "docstring-embeddings", "production"
@@ -100,11 +100,11 @@ def train(dataset: dict[str, Any], params: dict[str, Any], wandb_run: Any) -> di
 
 
 @task.wandb(job_type="evaluate")
-def evaluate(dataset: dict[str, Any], candidate: dict[str, Any], wandb_run: Any) -> dict[str, Any]:
+def evaluate(dataset: dict[str, Any], candidate: dict[str, Any], wandb_run: Any) -> None:
     """Measure the candidate on the golden set, beside the untrained model, plain TF-IDF and today's production."""
     import wandb
     from retrieval.corpus import load_examples, load_passages
-    from retrieval.evaluation import RANK_COLUMNS, TfidfBaseline, top_regressions
+    from retrieval.evaluation import RANK_COLUMNS, TfidfBaseline
     from retrieval.evaluation import evaluate as measure
     from retrieval.model import EmbeddingModel, untrained_model
 
@@ -126,60 +126,8 @@ def evaluate(dataset: dict[str, Any], candidate: dict[str, Any], wandb_run: Any)
             measured["production"] = measure(current, golden, passages)
     for name, result in measured.items():
         wandb_run.summary.update(result.metrics(f"{name}/"))
-    wandb_run.log({"eval/ranks": wandb.Table(columns=list(RANK_COLUMNS), data=measured["eval"].rows())})
-    return {
-        "metrics": {name: result.metrics() for name, result in measured.items()},
-        "production": production.to_json() if production else None,
-        "regressions": top_regressions(measured["eval"], measured.get("production", measured["untrained"])),
-    }
-
-
-@task.wandb(job_type="report")
-def report(
-    dataset: dict[str, Any],
-    candidate: dict[str, Any],
-    evaluation: dict[str, Any],
-    verdict: dict[str, Any],
-    wandb_run: Any,
-) -> str:
-    """Write the report that the approver reads: figures, verdict, loss curve, data, hyperparameters, links."""
-    import wandb
-    from retrieval.report import render_report
-
-    hook, production = WandbHook(), evaluation["production"]
-    metrics = evaluation["metrics"]
-    trained = hook.get_conn().run(candidate["source_run"])
-    losses = [(row["_step"], row["train/loss"]) for row in trained.scan_history(keys=["_step", "train/loss"])]
-    rendered = render_report(
-        title=f"{COLLECTION} {candidate['version']}",
-        candidate=metrics["eval"],
-        references={
-            "Untrained": metrics["untrained"],
-            "TF-IDF": metrics["tfidf"],
-            f"Production {production['version']}" if production else "Production": metrics.get("production"),
-        },
-        verdict={
-            "passed": verdict["passed"],
-            "outcomes": [
-                {
-                    "metric": outcome.rule.metric,
-                    "passed": outcome.passed,
-                    "value": outcome.value,
-                    "threshold": outcome.rule.threshold,
-                    "reason": outcome.sentence,
-                }
-                for outcome in Verdict.from_json(verdict).outcomes
-            ],
-        },
-        loss=losses,
-        regressions=evaluation["regressions"],
-        dataset=hook.artifact_metadata(dataset["path"]),
-        hyperparameters=trained.config["hyperparameters"],
-        git_commit=wandb_run.config["airflow"]["git_commit"],
-        links={"Training run": trained.url, "Model": candidate["url"], "Dataset": dataset["url"]},
-    )
-    wandb_run.log({"report": wandb.Html(rendered.html)})
-    return rendered.markdown
+        if name in ("eval", "production"):
+            wandb_run.log({f"{name}/ranks": wandb.Table(columns=list(RANK_COLUMNS), data=result.rows())})
 
 
 with (
@@ -209,40 +157,32 @@ with (
     candidate = train(dataset)
     evaluation = evaluate(dataset, candidate)
 
-    gate = WandbMetricGateOperator(
-        task_id="gate",
-        run=evaluation["wandb_run"],
-        candidate=candidate,
+    quality = wandb_quality_gate(
+        prefix_group_id=False,
         rules=[
-            MetricRule(metric="eval/mrr", minimum=0.2),
+            MetricRule(metric="eval/mrr", minimum=0.2, samples="eval/n_queries", min_samples=30),
             MetricRule(metric="eval/mrr", min_change=0.005, against="untrained/mrr"),
-            MetricRule(
-                metric="eval/mrr", min_change=-0.015, against="production/mrr", when_no_baseline="pass"
-            ),
             MetricRule(
                 metric="eval/hit_rate_at_10",
                 min_change=-0.02,
                 against="production/hit_rate_at_10",
                 when_no_baseline="pass",
             ),
+            PairedRule(
+                table="eval/ranks",
+                column="reciprocal_rank",
+                key="example_id",
+                against="production/ranks",
+                change_above=-0.03,
+                when_no_baseline="pass",
+            ),
         ],
-        baseline_registry=REGISTRY,
-        baseline_collection=COLLECTION,
-        baseline_alias=ALIAS,
-        mode="skip",
-    )
-    written = report(dataset, candidate, evaluation, gate.output)
-    approve = ApprovalOperator(
-        task_id="approve",
-        subject=f"Promote the new {COLLECTION} to {ALIAS}?",
-        body="{{ ti.xcom_pull(task_ids='report') }}",
-    )
-    promote = WandbPromoteOperator(
-        task_id="promote",
-        verdict=gate.output,
-        approval=approve.output,
+        run=evaluation["wandb_run"],
+        candidate=candidate,
         registry=REGISTRY,
         collection=COLLECTION,
         alias=ALIAS,
+        report=lambda gate: WandbReportOperator(task_id="report", verdict=gate.output),
+        note="By {{ dag.dag_id }}, run {{ run_id }}.",
     )
-    written >> approve >> promote
+    evaluation >> quality.group

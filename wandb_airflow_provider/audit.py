@@ -21,7 +21,15 @@ from wandb_airflow_provider.exceptions import WandbConfigurationError
 from wandb_airflow_provider.promotion import TaskMark
 from wandb_airflow_provider.registry import RegistryAlias
 
-__all__ = ["AuditEntry", "DecisionEvent", "DecisionKind", "audit_name", "blockers", "content_digest"]
+__all__ = [
+    "AuditEntry",
+    "ChangeKind",
+    "DecisionEvent",
+    "DecisionKind",
+    "audit_name",
+    "blockers",
+    "content_digest",
+]
 
 ENTRY_KEY = "airflow_audit"
 """Metadata key of an entry's text, which its file holds as well."""
@@ -32,14 +40,19 @@ MAX_METADATA_TEXT = 50_000
 LEASE_SECONDS = 120.0
 """An intention older than this without an outcome is of a process that died."""
 
-DecisionKind: TypeAlias = Literal["promotion", "rollback", "demotion"]
-DecisionEvent: TypeAlias = Literal["intended", "done", "unchanged", "refused", "lost", "failed"]
+ChangeKind: TypeAlias = Literal["promotion", "rollback", "demotion"]
+DecisionKind: TypeAlias = Literal["verdict", "approval"] | ChangeKind
+DecisionEvent: TypeAlias = Literal[
+    "passed", "stopped", "approved", "intended", "done", "unchanged", "refused", "lost", "failed"
+]
 """
-``intended`` before anything is written; then ``done``, or ``lost`` to another one, or ``failed``. ``unchanged`` where
-there was nothing to do, and ``refused`` where it must not be done.
+Of a verdict ``passed`` or ``stopped``, of an approval ``approved``; each may be ``refused``. Of a change ``intended``
+before anything is written; then ``done``, or ``lost`` to another one, or ``failed``. ``unchanged`` where there was
+nothing to do, and ``refused`` where it must not be done.
 """
 
 _FORMAT = 1
+_KINDS = ("verdict", "approval", *get_args(ChangeKind))
 
 
 class AuditEntry(NamedTuple):
@@ -123,7 +136,7 @@ class AuditEntry(NamedTuple):
             value = json.loads(text)
             if value["format"] != _FORMAT:
                 raise ValueError(f"it is of format {value['format']!r}")
-            if value["kind"] not in get_args(DecisionKind) or value["event"] not in get_args(DecisionEvent):
+            if value["kind"] not in _KINDS or value["event"] not in get_args(DecisionEvent):
                 raise ValueError(f"{value['kind']!r} and {value['event']!r} are not known")
             datetime.fromisoformat(value["at"])
             return cls(

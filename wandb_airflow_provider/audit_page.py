@@ -2,179 +2,151 @@
 
 from __future__ import annotations
 
-import html
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from wandb_airflow_provider.exceptions import WandbConfigurationError
+from wandb_airflow_provider.reports.document import (
+    Bullets,
+    Cell,
+    Document,
+    Link,
+    Paragraph,
+    Part,
+    Section,
+    Table,
+    cleaned,
+)
 
 if TYPE_CHECKING:
     from wandb_airflow_provider.artifacts import ArtifactRef
     from wandb_airflow_provider.audit import AuditEntry
     from wandb_airflow_provider.audit_trail import AliasHistory
 
-__all__ = ["decision_html", "history_markdown", "history_text"]
+__all__ = ["history_document", "history_markdown", "history_text"]
 
 _MOST_DECISIONS = 50
 _VERBS = {"promotion": "promoted", "rollback": "restored by a rollback", "demotion": "demoted"}
-_ESCAPED = str.maketrans({char: f"\\{char}" for char in "\\`*_[]<>|#"})
+_ABSENT = "—"
 
 
-def history_text(history: AliasHistory) -> str:
-    """Return the page as plain text, without anything that a terminal would obey."""
-    return "\n".join(_plain(line) for line in _lines(history, _Text()))
+def history_document(history: AliasHistory) -> Document:
+    """Return the page, with what a terminal would obey taken out of its texts."""
+    title = f"Why does {history.target} point to {history.holder or 'nothing'}?"
+    return cleaned(Document(title, tuple(_sections(history))), _plain)
 
 
 def history_markdown(history: AliasHistory) -> str:
     """Return the page as Markdown; what people wrote stands in it as text."""
-    return "\n".join(_lines(history, _Markdown()))
+    from wandb_airflow_provider.reports.markdown import escape, to_markdown
+
+    document = history_document(history)
+    return f"# {escape(document.title)}\n\n{to_markdown(document)}"
 
 
-def decision_html(entry: AuditEntry) -> str:
-    """Return one decision as a page of HTML without scripts or styles."""
-    lines = "\n".join(_plain(line) for line in _decision(entry, _Text()))
-    return f"<!doctype html><meta charset='utf-8'><pre>{html.escape(lines)}</pre>\n"
+def history_text(history: AliasHistory) -> str:
+    """Return the page as plain text."""
+    document = history_document(history)
+    lines = [_line(document.title), "=" * len(_line(document.title))]
+    for section in document.sections:
+        lines += ["", section.title, "-" * len(section.title), ""]
+        for part in section.parts:
+            lines += _text(part)
+    return "\n".join(lines)
 
 
-class _Text:
-    def head(self, text: str, level: int) -> list[str]:
-        return [text, ("=" if level == 1 else "-") * len(text)]
-
-    def item(self, name: str, value: str | None) -> str:
-        return f"  {name + ':':<16}{value if value else '—'}"
-
-    def says(self, text: str) -> str:
-        return " ".join(text.splitlines())
-
-    def code(self, text: str) -> str:
-        return text
-
-    def table(self, rows: list[tuple[str, ...]]) -> list[str]:
-        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-        return [
-            "  " + "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
-            for row in rows
-        ]
-
-
-class _Markdown(_Text):
-    def head(self, text: str, level: int) -> list[str]:
-        return [f"{'#' * level} {self.says(text)}"]
-
-    def item(self, name: str, value: str | None) -> str:
-        return f"- {name}: {value if value else '—'}"
-
-    def says(self, text: str) -> str:
-        return _plain(text.replace("\n", " ")).translate(_ESCAPED)
-
-    def code(self, text: str) -> str:
-        return f"`{_plain(text).replace('`', '')}`"
-
-    def table(self, rows: list[tuple[str, ...]]) -> list[str]:
-        head, *rest = ["| " + " | ".join(self.says(cell) for cell in row) + " |" for row in rows]
-        return [head, "|" + "---|" * len(rows[0]), *rest]
-
-
-def _lines(history: AliasHistory, write: _Text) -> Iterator[str]:
-    holder, cause, promotion = history.holder, history.cause, history.promotion
-    yield from write.head(f"Why does {history.target} point to {holder or 'nothing'}?", 1)
-    yield ""
-    if cause is not None:
-        yield from _decision(cause, write)
-    elif history.changes:
-        last = history.changes[-1]
-        yield write.says(
-            f"The alias was changed by something else than this package: by v{last.number} of the audit, "
-            f"{last.after or 'nothing'} should hold it."
-        )
-    elif holder is not None:
-        yield write.says("The audit knows nothing of it: this package did not give it the alias.")
-    else:
-        yield write.says("Nothing holds it, and the audit knows of no change.")
+def _sections(history: AliasHistory) -> Iterator[Section]:
+    cause, promotion = history.cause, history.promotion
+    yield Section("The decision", tuple(_cause(history)))
     if promotion is not None and promotion is not cause:
-        yield ""
-        yield from write.head("It was promoted before that", 2)
-        yield ""
-        yield from _decision(promotion, write)
+        yield Section("It was promoted before that", (_decision(promotion),))
     evidence = promotion or cause
     if evidence is not None and evidence.verdict is not None:
-        yield ""
-        yield from _verdict(evidence.verdict, write)
+        yield Section("Its verdict", tuple(_verdict(evidence.verdict)))
     if history.entries:
-        yield ""
-        yield from write.head("All decisions, newest first", 2)
-        yield ""
-        shown = [entry for entry in reversed(history.entries) if not _is_settled_intention(entry, history)]
-        yield from write.table(
-            [
-                ("", "When", "What", "From", "To", "By", "Why"),
-                *(_row(entry) for entry in shown[:_MOST_DECISIONS]),
-            ]
-        )
-        if len(shown) > _MOST_DECISIONS:
-            yield write.says(f"and {len(shown) - _MOST_DECISIONS} older ones.")
-    warnings = list(_warnings(history))
+        yield Section("All decisions, newest first", (_decisions(history),))
+    warnings = tuple((warning,) for warning in _warnings(history))
     if warnings:
-        yield ""
-        yield from write.head("To be looked at", 2)
-        yield ""
-        yield from (f"- {write.says(warning)}" for warning in warnings)
-    yield ""
-    yield write.says(f"Audit: {history.audit}")
+        yield Section("To be looked at", (Bullets(warnings),))
+    known = f", as of its entry v{history.entries[-1].number}" if history.entries else ""
+    yield Section("Where this is from", (Paragraph((f"The audit {history.audit}{known}.",)),))
 
 
-def _decision(entry: AuditEntry, write: _Text) -> Iterator[str]:
-    approval, people, links = entry.approval or {}, entry.people, entry.links
+def _cause(history: AliasHistory) -> Iterator[Part]:
+    if history.cause is not None:
+        yield _decision(history.cause)
+    elif history.changes:
+        last = history.changes[-1]
+        yield Paragraph(
+            (
+                "The alias was changed by something else than this package: by ",
+                f"v{last.number} of the audit, {last.after or 'nothing'} should hold it.",
+            )
+        )
+    elif history.holder is not None:
+        yield Paragraph(("The audit knows nothing of it: this package did not give it the alias.",))
+    else:
+        yield Paragraph(("Nothing holds it, and the audit knows of no change.",))
+
+
+def _decision(entry: AuditEntry) -> Bullets:
+    return Bullets(tuple((f"{name}: ", *cells) for name, cells in _facts(entry)))
+
+
+def _facts(entry: AuditEntry) -> Iterator[tuple[str, Sequence[Cell]]]:
+    approval, people = entry.approval or {}, entry.people
     what = f"{entry.kind} ({entry.event}), entry v{entry.number} of the audit"
     if entry.event == "done":
         what = f"{_VERBS[entry.kind]}, entry v{entry.number} of the audit"
-    yield write.item("What", write.says(what))
-    yield write.item("When", write.says(entry.at))
-    yield write.item("Alias", write.code(str(entry.target)))
-    yield write.item("Version", _version(entry.after, write))
-    yield write.item("Before", _version(entry.before, write))
-    yield write.item("By", write.says(f"{entry.task}, try {entry.try_number}"))
+    yield "What", (what,)
+    yield "When", (entry.at,)
+    yield "Alias", (str(entry.target),)
+    yield "Version", _version(entry.after)
+    yield "Before", _version(entry.before)
+    yield "By", (f"{entry.task}, try {entry.try_number}",)
     for name, key in (("Started by", "started_by"), ("DAG's owner", "owner"), ("W&B user", "wandb_user")):
         if people.get(key):
-            yield write.item(name, write.says(str(people[key])))
+            yield name, (str(people[key]),)
     if approval:
         by = approval.get("by") or "nobody: the default was taken"
-        yield write.item("Approved by", write.says(f"{by}, {approval.get('at')}"))
+        yield "Approved by", (f"{by}, {approval.get('at')}",)
         if approval.get("params"):
-            yield write.item("Approval form", write.says(str(approval["params"])))
+            yield "Approval form", (str(approval["params"]),)
     if entry.note:
-        yield write.item("Note", write.says(entry.note))
+        yield "Note", (entry.note,)
     if entry.why:
-        yield write.item("Why", write.says(entry.why))
+        yield "Why", (entry.why,)
     if entry.verdict:
-        yield write.item("Verdict", write.says(entry.verdict_summary or ""))
+        yield "Verdict", (entry.verdict_summary or "",)
     if entry.after is not None and entry.after.source_run:
-        yield write.item("Logged by run", write.code(entry.after.source_run))
+        yield "Logged by run", (entry.after.source_run,)
     for path in entry.data:
-        yield write.item("Made from", write.code(path))
+        yield "Made from", (path,)
     for name, value in entry.code.items():
         if value:
-            yield write.item(name.replace("_", " ").capitalize(), write.code(str(value)))
-    for name, value in links.items():
+            yield name.replace("_", " ").capitalize(), (str(value),)
+    for name, value in entry.links.items():
         if value:
-            yield write.item(name.replace("_", " ").capitalize(), write.says(str(value)))
+            yield name.replace("_", " ").capitalize(), (Link(str(value), str(value)),)
 
 
-def _verdict(value: Mapping[str, Any], write: _Text) -> Iterator[str]:
+def _verdict(value: Mapping[str, Any]) -> Iterator[Part]:
     from wandb_airflow_provider.rules import Verdict
 
-    yield from write.head("Its verdict", 2)
-    yield ""
     try:
         verdict = Verdict.from_json(value)
     except WandbConfigurationError as error:
-        yield write.says(f"It cannot be read any more: {error}")
+        yield Paragraph((f"It cannot be read any more: {error}",))
         return
-    yield write.item("Judged at", write.says(verdict.evaluated_at.isoformat(timespec="seconds")))
-    yield write.item("Evaluated run", write.code(verdict.run.path))
-    yield write.item("Compared with", write.code(str(verdict.baseline)) if verdict.baseline else "nothing")
-    yield ""
-    rows = [
+    held = verdict.baseline
+    yield Bullets(
+        (
+            ("Judged at: ", verdict.evaluated_at.isoformat(timespec="seconds")),
+            ("Evaluated run: ", Link(verdict.run.path, verdict.run.url)),
+            ("Compared with: ", Link(str(held), held.url) if held else "nothing"),
+        )
+    )
+    rows = tuple(
         (
             str(row["metric"]),
             _figure(row["value"]),
@@ -183,8 +155,18 @@ def _verdict(value: Mapping[str, Any], write: _Text) -> Iterator[str]:
             str(row["result"]),
         )
         for row in verdict.rows()
-    ]
-    yield from write.table([("Metric", "Value", "Baseline", "Rule", "Result"), *rows])
+    )
+    yield Table(("Metric", "Value", "Baseline", "Rule", "Result"), rows)
+
+
+def _decisions(history: AliasHistory) -> Table:
+    shown = [entry for entry in reversed(history.entries) if not _is_settled_intention(entry, history)]
+    older = len(shown) - _MOST_DECISIONS
+    return Table(
+        ("Entry", "When", "What", "From", "To", "By", "Why"),
+        tuple(_row(entry) for entry in shown[:_MOST_DECISIONS]),
+        f"and {older} older ones." if older > 0 else "",
+    )
 
 
 def _row(entry: AuditEntry) -> tuple[str, ...]:
@@ -197,8 +179,8 @@ def _row(entry: AuditEntry) -> tuple[str, ...]:
         f"{entry.kind} {entry.event}",
         _short(entry.before),
         _short(entry.after),
-        _one_line(str(by)),
-        _one_line(why),
+        _cut(str(by)),
+        _cut(why),
     )
 
 
@@ -217,8 +199,8 @@ def _is_settled_intention(entry: AuditEntry, history: AliasHistory) -> bool:
     return entry.event == "intended" and entry not in history.unsettled
 
 
-def _version(ref: ArtifactRef | None, write: _Text) -> str:
-    return f"{write.code(ref.path)} (digest {write.code(ref.digest)})" if ref else "nothing"
+def _version(ref: ArtifactRef | None) -> Sequence[Cell]:
+    return (Link(ref.path, ref.url), f" (digest {ref.digest})") if ref else ("nothing",)
 
 
 def _short(ref: ArtifactRef | None) -> str:
@@ -226,13 +208,36 @@ def _short(ref: ArtifactRef | None) -> str:
 
 
 def _figure(value: float | None) -> str:
-    return "—" if value is None else f"{value:.6g}"
+    return _ABSENT if value is None else f"{value:.6g}"
 
 
-def _one_line(text: str) -> str:
+def _text(part: Part) -> Iterator[str]:
+    """Yield a part as lines of plain text."""
+    if isinstance(part, Paragraph):
+        yield "".join(map(_line, part.pieces))
+    elif isinstance(part, Bullets):
+        for name, *rest in part.items:
+            said = "".join(map(_line, rest))
+            yield f"  {_line(name):<16}{said}" if rest else f"- {_line(name)}"
+    elif isinstance(part, Table):
+        rows = [[_line(cell) for cell in row] for row in (part.columns, *part.rows)]
+        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+        for row in rows:
+            yield (
+                "  " + "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))
+            ).rstrip()
+        if part.note:
+            yield _line(part.note)
+
+
+def _line(cell: Cell) -> str:
+    return " ".join((cell.text if isinstance(cell, Link) else cell).splitlines())
+
+
+def _cut(text: str) -> str:
     text = " ".join(text.split())
     return text if len(text) <= 100 else text[:99] + "…"
 
 
 def _plain(text: str) -> str:
-    return "".join(character if character.isprintable() else "�" for character in text)
+    return "".join(character if character.isprintable() or character == "\n" else "�" for character in text)

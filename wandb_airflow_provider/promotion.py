@@ -105,6 +105,7 @@ class PromotionRecord(NamedTuple):
     :param previous: Who held the alias before; None for a first promotion.
     :param wandb_run: ``entity/project/run_id`` of the promoting task's run.
     :param at: Time of the promotion, ISO 8601.
+    :param page: Address of that run, which has the page that says why.
     """
 
     target: RegistryAlias
@@ -116,6 +117,7 @@ class PromotionRecord(NamedTuple):
     task: TaskMark
     wandb_run: str
     at: str
+    page: str | None = None
 
     def completed(self) -> PromotionRecord:
         """Return the record of the same promotion, done."""
@@ -134,6 +136,7 @@ class PromotionRecord(NamedTuple):
             "task": self.task.to_json(),
             "wandb_run": self.wandb_run,
             "at": self.at,
+            "page": self.page,
         }
 
     @classmethod
@@ -159,6 +162,7 @@ class PromotionRecord(NamedTuple):
                 task=TaskMark.from_json(value["task"]),
                 wandb_run=value["wandb_run"],
                 at=value["at"],
+                page=value.get("page"),
             )
         except (KeyError, TypeError, WandbConfigurationError) as error:
             raise WandbConfigurationError(

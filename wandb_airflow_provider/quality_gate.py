@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 from wandb_airflow_provider.exceptions import WandbConfigurationError
+from wandb_airflow_provider.record import Record
 
 if TYPE_CHECKING:
     from airflow.sdk import TaskGroup
@@ -24,7 +25,7 @@ _BODY = (
 _FILLED_IN = "((ti.xcom_pull(task_ids={task_id!r}) or {{}}).get('params_input') or {{}}).get({param!r})"
 
 
-class QualityGate(NamedTuple):
+class QualityGate(Record):
     """
     The tasks of a quality gate.
 
@@ -53,6 +54,7 @@ class QualityGate(NamedTuple):
 def wandb_quality_gate(
     group_id: str = "quality_gate",
     *,
+    prefix_group_id: bool = True,
     rules: Iterable[Rule | Mapping[str, Any]] | str,
     run: Any,
     candidate: Any,
@@ -63,6 +65,7 @@ def wandb_quality_gate(
     report: Callable[[WandbMetricGateOperator], Any] | bool = True,
     approval: Mapping[str, Any] | bool = True,
     note: str | None = None,
+    outlets: Sequence[Any] = (),
     gate_arguments: Mapping[str, Any] | None = None,
     promote_arguments: Mapping[str, Any] | None = None,
 ) -> QualityGate:
@@ -71,9 +74,13 @@ def wandb_quality_gate(
 
     The tasks are ``gate``, ``report``, ``approve`` and ``promote``, each after the one before it. The baseline is the
     version that holds the alias which the candidate is to get. Whether the gate or a person stops a candidate, what
-    follows is skipped, and the alias stays where it is. Who answered, when and what is kept in W&B.
+    follows is skipped, and the alias stays where it is. Verdict, answer and promotion are each kept in the audit of the
+    collection. A candidate that was compared with one version does not replace another that was promoted since, while
+    its approval waited for example: ``expected_holder`` of the promotion is ``verdict``, unless the person may choose
+    the alias or the gate's baseline is another one.
 
     :param group_id: Id of the task group, and the first part of the tasks' ids.
+    :param prefix_group_id: False leaves that part out, so that tasks which a DAG had before keep their ids and history.
     :param rules: As of :class:`~wandb_airflow_provider.operators.gate.WandbMetricGateOperator`.
     :param run: The evaluated run.
     :param candidate: The version judged.
@@ -89,6 +96,8 @@ def wandb_quality_gate(
         choose from, ``ask_note``, ``on_timeout``, and Airflow's own, such as ``assigned_users``, ``response_timeout``
         and ``subject``. False for none: what passes the gate is promoted.
     :param note: Free text kept with the promotion. (templated)
+    :param outlets: Airflow assets to whose events gate, approval and promotion each add what was decided, as
+        ``extra["wandb_decision"]``.
     :param gate_arguments: Further arguments of the gate.
     :param promote_arguments: Further arguments of
         :class:`~wandb_airflow_provider.operators.promote.WandbPromoteOperator`.
@@ -104,7 +113,7 @@ def wandb_quality_gate(
             f"Quality gate {group_id!r}: mode is {mode!r}; expected 'skip' or 'fail'. For branches, use "
             "WandbMetricGateOperator by itself."
         )
-    with TaskGroup(group_id) as group:
+    with TaskGroup(group_id, prefix_group_id=prefix_group_id) as group:
         gate = WandbMetricGateOperator(
             task_id="gate",
             rules=rules,
@@ -115,6 +124,7 @@ def wandb_quality_gate(
                 "baseline_registry": registry,
                 "baseline_collection": collection,
                 "baseline_alias": alias,
+                "outlets": list(outlets),
                 **(gate_arguments or {}),
             },
         )
@@ -124,7 +134,7 @@ def wandb_quality_gate(
             gate >> written
             last = written
         target = {"registry": registry, "collection": collection, "alias": alias}
-        approve = _approval(approval, gate, written, target)
+        approve = _approval(approval, gate, written, {**target, "outlets": list(outlets)})
         if approve is not None:
             last >> approve
             last = approve
@@ -132,7 +142,14 @@ def wandb_quality_gate(
             task_id="promote",
             verdict=gate.output,
             approval=approve.output if approve is not None else None,
-            **{**target, "note": note, **_filled_in(approve, alias, note), **(promote_arguments or {})},
+            **{
+                **target,
+                "note": note,
+                "outlets": list(outlets),
+                **_compared(gate, approve, target),
+                **_filled_in(approve, alias, note),
+                **(promote_arguments or {}),
+            },
         )
         last >> promote
     return QualityGate(group, gate, written, approve, promote)
@@ -162,7 +179,7 @@ def _report(report: Callable[[WandbMetricGateOperator], Any] | bool, gate: Wandb
 
 
 def _approval(
-    approval: Mapping[str, Any] | bool, gate: WandbMetricGateOperator, written: Any, target: Mapping[str, str]
+    approval: Mapping[str, Any] | bool, gate: WandbMetricGateOperator, written: Any, target: Mapping[str, Any]
 ) -> WandbApprovalOperator | None:
     if approval is False:
         return None
@@ -190,6 +207,15 @@ def _approval(
             **given,
         }
     )
+
+
+def _compared(
+    gate: WandbMetricGateOperator, approve: WandbApprovalOperator | None, target: Mapping[str, str]
+) -> dict[str, str]:
+    """Let the promotion insist on the holder that the gate has compared with, if it is the holder of that alias."""
+    compared = (gate.baseline_registry, gate.baseline_collection, gate.baseline_alias)
+    chosen = approve is not None and approve.aliases
+    return {} if chosen or compared != tuple(target.values()) else {"expected_holder": "verdict"}
 
 
 def _filled_in(approve: WandbApprovalOperator | None, alias: str, note: str | None) -> dict[str, str]:

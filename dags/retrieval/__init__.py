@@ -1,5 +1,5 @@
 """
-A small text-retrieval model: corpus, encoder, training, evaluation, index and report.
+A small text-retrieval model: corpus, encoder, training, evaluation and index.
 
 Plain functions over files and arrays, for the weekly workflow to call. Nothing here knows the scheduler or the
 experiment tracker, and importing any module loads neither numpy nor scikit-learn: they are imported where they
@@ -10,9 +10,8 @@ are used, so that reading a workflow file stays cheap.
 - ``retrieval.model``: ``EmbeddingModel`` (``save``, ``load``, ``encode_queries``, ``encode_passages``),
   ``Hyperparameters``, ``untrained_model``
 - ``retrieval.training``: ``train``
-- ``retrieval.evaluation``: ``evaluate``, ``top_regressions``, ``TfidfBaseline``
+- ``retrieval.evaluation``: ``evaluate``, ``TfidfBaseline``
 - ``retrieval.index``: ``build_index``, ``search``
-- ``retrieval.report``: ``render_report``
 """
 
 from __future__ import annotations

@@ -22,7 +22,6 @@ RANK_COLUMNS = (
     "top_passage",
     "top_text",
 )
-REGRESSION_COLUMNS = ("example_id", "query", "expected_passage", "rank", "reference_rank", "change")
 _QUERY_BATCH = 256
 
 
@@ -149,32 +148,6 @@ def evaluate_rows(
         n_queries=len(examples),
         n_passages=len(passages),
     )
-
-
-def top_regressions(
-    candidate: Evaluation, reference: Evaluation, limit: int = 10
-) -> list[dict[str, str | int | float]]:
-    """
-    Return the queries on which ``candidate`` lost most reciprocal rank to ``reference``, worst first.
-
-    Keys are ``REGRESSION_COLUMNS``; ``change`` is the difference of reciprocal ranks, below 0. Queries that only one
-    of the two evaluations holds are left out.
-    """
-    before = {outcome.example_id: outcome for outcome in reference.ranks}
-    rows: list[dict[str, str | int | float]] = []
-    for outcome in candidate.ranks:
-        old = before.get(outcome.example_id)
-        if old is not None and outcome.rank > old.rank:
-            values = (
-                outcome.example_id,
-                outcome.query,
-                outcome.expected_passage,
-                outcome.rank,
-                old.rank,
-                round(outcome.reciprocal_rank - old.reciprocal_rank, 6),
-            )
-            rows.append(dict(zip(REGRESSION_COLUMNS, values, strict=True)))
-    return sorted(rows, key=lambda row: (row["change"], row["example_id"]))[:limit]
 
 
 def _similarities(queries: Any, passages: Any) -> NDArray[np.float32]:

@@ -138,13 +138,25 @@ def test_stages_example_takes_a_model_as_far_as_its_gates_let_it_and_the_audit_s
     assert history.cause.task.dag_run_id == good.run_id
     assert history.holder is not None
     assert history.holder.digest == promoted["current"]["digest"]
-    assert [entry.event for entry in history.entries] == ["intended", "done"]
+    # The last gate has stopped the weak one.
+    assert [entry.event for entry in history.entries] == ["passed", "intended", "done", "stopped"]
+    assert history.entries[-1].task.dag_run_id == weak.run_id
 
     decisions = [event.extra["wandb_decision"] for event in asset_events("wandb_decisions")]
-    assert [(one["alias"], one["event"]) for one in decisions[:3]] == [
-        (stage, "done") for stage in ("dev", "staging", "production")
+    passed = [
+        [(stage, "verdict", "passed"), (stage, "promotion", "done")]
+        for stage in ("dev", "staging", "production")
     ]
-    assert decisions[2]["after"]["digest"] == promoted["current"]["digest"]
+    assert [(one["alias"], one["kind"], one["event"]) for one in decisions] == [
+        *(decision for stage in (*passed, *passed[:2]) for decision in stage),
+        ("production", "verdict", "stopped"),
+    ]
+    assert decisions[5]["after"]["digest"] == promoted["current"]["digest"]
+    (logged,) = (
+        run for run in ledger.runs().values() if run.config.get("promotion") and "production" in run.name
+    )
+    assert logged.url == promoted["page"]
+    assert logged.summary["promotion/page"]["_type"] == "html-file"
 
     gone = run_dag(load(DAGS / "example_demote.py"))
     assert pushed(gone, "demote")["previous"]["digest"] == pushed(weak, "promote_dev")["current"]["digest"]
@@ -161,7 +173,7 @@ def test_stages_example_takes_a_model_as_far_as_its_gates_let_it_and_the_audit_s
     last = read_audit("model", "example-staged")
     assert last.cause is not None
     assert (last.cause.kind, last.cause.note) == ("rollback", "It was needed after all.")
-    assert [entry.event for entry in last.entries][2:] == ["intended", "done", "refused"]
+    assert [entry.event for entry in last.entries][4:] == ["intended", "done", "refused"]
 
 
 def test_gate_rules_example_promotes_what_is_as_good_and_stops_what_is_worse_beyond_noise(
@@ -225,6 +237,18 @@ def test_report_example_compares_with_production_and_promotes_what_a_person_appr
         assert line in read[1]
     promoted = pushed(second, "quality_gate.promote")
     assert (promoted["approval"]["by"], promoted["approval"]["params"]["note"]) == ("alice", "Answer 2.")
+    decisions = [event.extra["wandb_decision"] for event in asset_events("wandb_ranker_decisions")]
+    assert [(one["kind"], one["event"]) for one in decisions] == [
+        ("verdict", "passed"),
+        ("approval", "approved"),
+        ("promotion", "done"),
+    ] * 2
+    history = read_audit("model", "report-ranker")
+    assert history.cause is not None
+    assert history.cause.approval == promoted["approval"]
+    assert [entry.event for entry in history.entries] == ["passed", "approved", "intended", "done"] * 2
+    page = pushed(first, "quality_gate.promote")["page"]
+    assert f"[why it holds the alias]({page})" in read[1]
     written = pushed(second, "quality_gate.report")
     (evaluated,) = ledger.api().runs(
         "local/reports",

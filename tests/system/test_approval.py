@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 from urllib.parse import quote
 
@@ -15,8 +14,8 @@ from wandb_airflow_provider.demo.polling import wait_for
 from wandb_airflow_provider.hooks.audit_log import AuditLog
 from wandb_airflow_provider.hooks.wandb import WandbHook
 
-# Airflow 3.3.2 fails a task whose question is answered in the moment in which it is parked.
-SECONDS_BEFORE_AN_ANSWER = 2.0
+# Airflow 3.3.2 fails a task that is answered before the scheduler has seen that its process ended to wait.
+SEEN = "Received executor event with state success for task instance TaskInstanceKey(dag_id='approvals', task_id={!r}"
 # The other two are past their time a second after they are asked.
 ASKED = ("approved.approve", "rejected.approve")
 
@@ -41,7 +40,12 @@ def test_an_answer_decides_and_is_kept_and_without_one_nothing_is_promoted(
     details = api.request("GET", path)["hitl_details"]
     assigned = {entry["task_instance"]["task_id"]: entry["assigned_users"] for entry in details}
     assert assigned["rejected.approve"] == [{"id": "Anonymous", "name": "Anonymous"}]
-    time.sleep(SECONDS_BEFORE_AN_ANSWER)
+
+    def seen() -> bool | None:
+        log = airflow_cluster.log_path("scheduler").read_text()
+        return True if all(SEEN.format(task_id) in log for task_id in ASKED) else None
+
+    wait_for("the scheduler to see that both wait", seen, timeout=120)
     api.answer(questions["approved.approve"], "Approve", {"alias": "staging", "note": "Looks <good>."})
     api.answer(questions["rejected.approve"], "Reject", {"note": "Not on a Friday."})
     ended = airflow_cluster.wait_for_run("approvals", run.dag_run_id)
@@ -90,8 +94,29 @@ def test_an_answer_decides_and_is_kept_and_without_one_nothing_is_promoted(
     assert set(map(tuple, holders.values())) == {(None, None)}
     refused = {way: AuditLog(hook, "model", f"approval-{way}").entries() for way in holders}
     assert {way: [(entry.event, entry.why) for entry in entries] for way, entries in refused.items()} == {
-        "rejected": [("refused", "Rejected by Anonymous.")],
-        "unanswered": [("refused", "Nobody answered in time.")],
-        "too_late": [("refused", "Nobody answered in time.")],
+        "rejected": [("passed", None), ("refused", "Rejected by Anonymous.")],
+        "unanswered": [("passed", None), ("refused", "Nobody answered in time.")],
+        "too_late": [("passed", None), ("refused", "Nobody answered in time.")],
     }
-    assert refused["rejected"][0].note == "Not on a Friday."
+    assert refused["rejected"][1].note == "Not on a Friday."
+    approved = AuditLog(hook, "model", "approval-approved").entries()
+    assert [(entry.target.alias, entry.kind, entry.event) for entry in approved] == [
+        ("production", "verdict", "passed"),
+        ("staging", "approval", "approved"),
+        ("staging", "promotion", "intended"),
+        ("staging", "promotion", "done"),
+    ]
+
+    # Airflow sends the events of what succeeded: all but the question that failed for want of an answer.
+    events = api.request("GET", "/assets/events", params={"source_dag_id": "approvals", "limit": 100})
+    told = [event["extra"]["wandb_decision"] for event in events["asset_events"]]
+    assert sorted((one["collection"], one["kind"], one["event"]) for one in told) == [
+        ("approval-approved", "approval", "approved"),
+        ("approval-approved", "promotion", "done"),
+        ("approval-approved", "verdict", "passed"),
+        ("approval-rejected", "approval", "refused"),
+        ("approval-rejected", "verdict", "passed"),
+        ("approval-too_late", "verdict", "passed"),
+        ("approval-unanswered", "approval", "refused"),
+        ("approval-unanswered", "verdict", "passed"),
+    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -29,15 +30,15 @@ def test_the_connection_form_has_the_type_with_its_fields(airflow_cluster: Airfl
 
 
 def test_the_test_button_says_whose_key_it_is_or_what_is_wrong(
-    airflow_cluster: AirflowCluster, wandb_server: DevServerProcess
+    airflow_cluster: AirflowCluster, wandb_server: DevServerProcess, tmp_path: Path
 ) -> None:
-    def tested(password: str) -> dict[str, Any]:
+    def tested(password: str | None, **extra: str) -> dict[str, Any]:
         body = {
             "connection_id": "tried",
             "conn_type": "wandb",
             "host": wandb_server.url,
             "password": password,
-            "extra": json.dumps({"entity": "local"}),
+            "extra": json.dumps({"entity": "local", **extra}),
         }
         found: dict[str, Any] = airflow_cluster.api.request("POST", "/connections/test", json=body)
         return found
@@ -49,3 +50,15 @@ def test_the_test_button_says_whose_key_it_is_or_what_is_wrong(
     assert bad["status"] is False
     assert "Check that the connection's password is a valid W&B API key" in bad["message"]
     assert "x" * 40 not in bad["message"]
+
+    file = tmp_path / "token"
+    issued = httpx.post(f"{wandb_server.url}/_control/identity-token", json={}).raise_for_status().json()
+    file.write_text(issued["token"])
+    token, missing = (
+        tested(None, identity_token_file=str(file)),
+        tested(None, identity_token_file="/no/token"),
+    )
+    assert token["status"] is True
+    assert token["message"].startswith("The identity token belongs to 'dev'")
+    assert missing["status"] is False
+    assert "The identity token file '/no/token' of connection '" in missing["message"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import re
@@ -116,6 +117,8 @@ class Supervisor:
         elif isinstance(msg, comms.GetXComSequenceSlice):
             held = [v for (task, key, _), v in self.xcoms.items() if (task, key) == (msg.task_id, msg.key)]
             return comms.XComSequenceSliceResult(root=held)
+        elif type(msg).__name__ == "ValidateInletsAndOutlets":
+            return comms.InactiveAssetsResult(inactive_assets=[])
         # Airflow has the task state store since 3.3.
         elif type(msg).__name__ == "SetTaskStateStore":
             self.task_store[(self.task_id, msg.key)] = msg.value
@@ -138,6 +141,8 @@ class Finished:
     error: BaseException | None
     supervisor: Supervisor
     task_id: str
+    outlet_events: list[dict[str, Any]] = field(default_factory=list)
+    """What it tells of its outlets; Airflow takes it of a success alone."""
 
     def xcom(self, key: str = "return_value") -> Any:
         """Return what the task pushed."""
@@ -159,73 +164,75 @@ def supervisor(monkeypatch: pytest.MonkeyPatch) -> Supervisor:
     return fake
 
 
-@pytest.fixture
-def run_task(supervisor: Supervisor, tmp_path: Path) -> Iterator[Callable[..., Finished]]:
-    """``run_task(operator)`` runs one attempt of a task of a DAG through Airflow's task runner."""
+def run_attempt(
+    supervisor: Supervisor,
+    operator: Any,
+    *,
+    try_number: int = 1,
+    dag_run_id: str = "manual__1",
+    resume: dict[str, Any] | None = None,
+    asset_events: Sequence[Any] = (),
+) -> Finished:
+    """Run one attempt of a task through Airflow's task runner, whose supervisor must be the given one."""
     import structlog
     from airflow.sdk.api.datamodels._generated import DagRun, DagRunState, DagRunType, TIRunContext
     from airflow.sdk.execution_time import task_runner
 
-    def run(
-        operator: Any,
-        *,
-        try_number: int = 1,
-        dag_run_id: str = "manual__1",
-        resume: dict[str, Any] | None = None,
-        asset_events: Sequence[Any] = (),
-    ) -> Finished:
-        dag_run = DagRun.model_construct(
-            dag_id=operator.dag_id,
-            run_id=dag_run_id,
-            logical_date=NOW,
-            data_interval_start=NOW,
-            data_interval_end=NOW,
-            run_after=NOW,
-            start_date=NOW,
-            run_type=DagRunType.MANUAL,
-            state=DagRunState.RUNNING,
-            conf={},
-            consumed_asset_events=list(asset_events),
-            team_name=None,
-            partition_key=None,
-            partition_date=None,
-        )
-        received = TIRunContext.model_construct(
-            dag_run=dag_run,
-            max_tries=operator.retries,
-            task_reschedule_count=0,
-            should_retry=True,
-            next_method="execute_complete" if resume else None,
-            next_kwargs=resume,
-            upstream_map_indexes={},
-        )
-        ti = task_runner.RuntimeTaskInstance.model_construct(
-            id=uuid.uuid4(),
-            task=operator,
-            task_id=operator.task_id,
-            dag_id=operator.dag_id,
-            run_id=dag_run_id,
-            try_number=try_number,
-            map_index=-1,
-            max_tries=operator.retries,
-            start_date=NOW,
-            dag_version_id=uuid.uuid4(),
-            queue="default",
-            bundle_instance=None,
-            is_mapped=False,
-            _ti_context_from_server=received,
-        )
-        # Airflow clears what a task pushed before a new try, and keeps it when the task goes on after a deferral.
-        for task_id, key, _ in [
-            spot for spot in supervisor.xcoms if spot[0] == operator.task_id and not resume
-        ]:
-            del supervisor.xcoms[(task_id, key, -1)]
-        supervisor.task_id = operator.task_id
-        context = ti.get_template_context()
-        state, _, error = task_runner.run(ti, context, structlog.get_logger("task"))
-        return Finished(state.value, error, supervisor, operator.task_id)
+    dag_run = DagRun.model_construct(
+        dag_id=operator.dag_id,
+        run_id=dag_run_id,
+        logical_date=NOW,
+        data_interval_start=NOW,
+        data_interval_end=NOW,
+        run_after=NOW,
+        start_date=NOW,
+        run_type=DagRunType.MANUAL,
+        state=DagRunState.RUNNING,
+        conf={},
+        consumed_asset_events=list(asset_events),
+        team_name=None,
+        partition_key=None,
+        partition_date=None,
+    )
+    received = TIRunContext.model_construct(
+        dag_run=dag_run,
+        max_tries=operator.retries,
+        task_reschedule_count=0,
+        should_retry=True,
+        next_method="execute_complete" if resume else None,
+        next_kwargs=resume,
+        upstream_map_indexes={},
+    )
+    ti = task_runner.RuntimeTaskInstance.model_construct(
+        id=uuid.uuid4(),
+        task=operator,
+        task_id=operator.task_id,
+        dag_id=operator.dag_id,
+        run_id=dag_run_id,
+        try_number=try_number,
+        map_index=-1,
+        max_tries=operator.retries,
+        start_date=NOW,
+        dag_version_id=uuid.uuid4(),
+        queue="default",
+        bundle_instance=None,
+        is_mapped=False,
+        _ti_context_from_server=received,
+    )
+    # Airflow clears what a task pushed before a new try, and keeps it when the task goes on after a deferral.
+    for task_id, key, _ in [spot for spot in supervisor.xcoms if spot[0] == operator.task_id and not resume]:
+        del supervisor.xcoms[(task_id, key, -1)]
+    supervisor.task_id = operator.task_id
+    context = ti.get_template_context()
+    state, message, error = task_runner.run(ti, context, structlog.get_logger("task"))
+    events = list(getattr(message, "outlet_events", None) or ())
+    return Finished(state.value, error, supervisor, operator.task_id, events)
 
+
+@pytest.fixture
+def run_task(supervisor: Supervisor) -> Iterator[Callable[..., Finished]]:
+    """``run_task(operator)`` runs one attempt of a task of a DAG through Airflow's task runner."""
     # Airflow's task runner installs a handler of its own.
     before = signal.getsignal(signal.SIGTERM)
-    yield run
+    yield functools.partial(run_attempt, supervisor)
     signal.signal(signal.SIGTERM, before)

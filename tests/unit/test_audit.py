@@ -8,11 +8,12 @@ import pytest
 
 from wandb_airflow_provider.artifacts import ArtifactRef
 from wandb_airflow_provider.audit import LEASE_SECONDS, AuditEntry, audit_name, blockers, content_digest
-from wandb_airflow_provider.audit_page import decision_html, history_markdown, history_text
+from wandb_airflow_provider.audit_page import history_document, history_markdown, history_text
 from wandb_airflow_provider.audit_trail import AuditTrail
 from wandb_airflow_provider.exceptions import WandbConfigurationError
 from wandb_airflow_provider.promotion import TaskMark
 from wandb_airflow_provider.registry import RegistryAlias
+from wandb_airflow_provider.reports.html import to_html
 
 PRODUCTION = RegistryAlias("model", "search", "production")
 STAGING = RegistryAlias("model", "search", "staging")
@@ -154,4 +155,6 @@ def test_what_people_wrote_stays_text_on_every_page() -> None:
     markdown = history_markdown(history)
     assert "<script" not in markdown.replace("\\<", "")
     assert "[click]" not in markdown.replace("\\[", "")
-    assert "<script" not in decision_html(done)
+    page = to_html(history_document(history))
+    assert "<script" not in page
+    assert "\x1b" not in page

@@ -6,7 +6,7 @@ from typing import Any
 
 import jinja2
 import pytest
-from airflow.sdk import DAG, BaseOperator
+from airflow.sdk import DAG, Asset, BaseOperator
 
 from wandb_airflow_provider.exceptions import WandbConfigurationError
 from wandb_airflow_provider.quality_gate import QualityGate, wandb_quality_gate
@@ -90,6 +90,21 @@ def test_further_arguments_reach_gate_and_promotion() -> None:
     assert quality.promote.pool == "promotions"
     assert quality.verdict.operator is quality.gate
     assert quality.promotion.operator is quality.promote
+
+
+def test_the_promotion_insists_on_the_holder_that_the_gate_compared_with_if_it_is_that_alias_s() -> None:
+    assert build().promote.expected_holder == "verdict"
+    assert build(approval={"aliases": ["production", "staging"]}).promote.expected_holder is None
+    assert build(gate_arguments={"baseline_alias": "staging"}).promote.expected_holder is None
+    assert build(promote_arguments={"expected_holder": "v3"}).promote.expected_holder == "v3"
+
+
+def test_every_deciding_task_tells_the_outlets_and_ids_may_do_without_the_group() -> None:
+    decisions = Asset("decisions")
+    quality = build(outlets=[decisions], prefix_group_id=False)
+    assert [task.outlets for task in (quality.gate, quality.approve, quality.promote)] == [[decisions]] * 3
+    assert order(quality) == ["gate", "report", "approve", "promote"]
+    assert body(quality.approve, {"report": "**Passed**"}) == "**Passed**"
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from wandb_airflow_provider.demo.wandb_connection import WandbConnectionSettings
 if TYPE_CHECKING:
     import wandb
 
-__all__ = ["AliasHolder", "Ledger", "LedgerRun", "WatchedAlias", "build_tree"]
+__all__ = ["AliasHolder", "Decision", "Ledger", "LedgerRun", "WatchedAlias", "build_tree"]
 
 _READ_TIMEOUT = 120.0
 
@@ -80,6 +80,20 @@ class LedgerRun:
     children: tuple[LedgerRun, ...] = field(default=())
 
 
+@dataclass(frozen=True)
+class Decision:
+    """
+    An entry of the audit of the collection.
+
+    :param number: Its version in the audit, ``v3``.
+    """
+
+    number: str
+    what: str
+    by: str
+    why: str
+
+
 class Ledger:
     """
     Read W&B, without the package's help.
@@ -105,11 +119,12 @@ class Ledger:
 
     def read(
         self, alias: WatchedAlias, run_paths: Sequence[str]
-    ) -> tuple[AliasHolder | None, list[dict[str, Any]]]:
+    ) -> tuple[AliasHolder | None, list[dict[str, Any]], list[Decision]]:
         """
-        Return who holds the alias now, and every run of the groups that the given runs are in, oldest first.
+        Return who holds the alias now, every run of the groups that the given runs are in, and what has been decided
+        about the collection, each oldest first.
 
-        :param run_paths: ``entity/project/run_id``.
+        :param run_paths: ``entity/project/run_id``; none reads neither runs nor decisions.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
         answer = self._folder / "answer.json"
@@ -123,7 +138,8 @@ class Ledger:
             timeout=_READ_TIMEOUT,
         )
         found = json.loads(answer.read_text(encoding="utf-8"))
-        return (AliasHolder(**found["holder"]) if found["holder"] else None), found["runs"]
+        holder = AliasHolder(**found["holder"]) if found["holder"] else None
+        return holder, found["runs"], [Decision(**entry) for entry in found["decisions"]]
 
 
 def build_tree(records: Iterable[Mapping[str, Any]]) -> list[LedgerRun]:
@@ -185,7 +201,11 @@ def _main(argv: list[str]) -> int:
     answer, request = Path(argv[0]), json.loads(argv[1])
     api = wandb.Api()
     path = f"wandb-registry-{request['registry']}/{request['collection']}:{request['alias']}"
-    found = {"holder": _holder(api, path), "runs": _runs(api, request["run_paths"])}
+    found = {
+        "holder": _holder(api, path),
+        "runs": _runs(api, request["run_paths"]),
+        "decisions": _decisions(api, request),
+    }
     answer.write_text(json.dumps(found, default=str), encoding="utf-8")
     return 0
 
@@ -206,6 +226,26 @@ def _runs(api: wandb.Api, run_paths: Sequence[str]) -> list[dict[str, Any]]:
         runs = api.runs(project, filters={"group": group}, order="+created_at", per_page=500, lazy=False)
         records.extend(map(_record, runs))
     return records
+
+
+def _decisions(api: wandb.Api, request: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Read the audit, in which each decision is a version; its first one makes it."""
+    entity = next((path.partition("/")[0] for path in request["run_paths"]), None)
+    audit = f"{entity}/airflow-audit/audit.{request['registry']}.{request['collection']}"
+    if entity is None or not api.artifact_collection_exists(audit, "audit"):
+        return []
+    return [_decision(artifact) for artifact in reversed(list(api.artifacts("audit", audit)))]
+
+
+def _decision(artifact: Any) -> dict[str, Any]:
+    entry = json.loads(artifact.metadata["airflow_audit"])
+    approval, verdict = entry["approval"] or {}, entry["verdict"] or {}
+    return {
+        "number": artifact.version,
+        "what": f"{entry['kind']} {entry['event']}",
+        "by": approval.get("by") or f"task {entry['task']['task_id']}",
+        "why": entry["why"] or entry["note"] or verdict.get("summary") or "",
+    }
 
 
 def _record(run: Any) -> dict[str, Any]:

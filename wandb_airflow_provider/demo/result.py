@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from wandb_airflow_provider.demo.airflow_records import DagRun
-from wandb_airflow_provider.demo.ledger import AliasHolder, LedgerRun, WatchedAlias
+from wandb_airflow_provider.demo.ledger import AliasHolder, Decision, LedgerRun, WatchedAlias
 
-__all__ = ["render_alias", "render_dag_run", "render_tree", "render_verdict"]
+__all__ = ["render_alias", "render_dag_run", "render_decisions", "render_tree", "render_verdict"]
 
 _MAX_METRICS = 4
+_MOST_DECISIONS = 6
 
 
 def render_tree(roots: Iterable[LedgerRun], verdict: Mapping[str, Any] | None = None) -> list[str]:
@@ -44,6 +45,17 @@ def render_alias(alias: WatchedAlias, before: AliasHolder | None, after: AliasHo
         f"  {alias}",
         f"    before: {before or 'nobody'}",
         f"    after:  {after or 'nobody'}{' (unchanged)' if before == after else ''}",
+    ]
+
+
+def render_decisions(decisions: Sequence[Decision]) -> list[str]:
+    """Return the last few entries of an audit, oldest first, or that there are none."""
+    shown = [one for one in decisions if not one.what.endswith(" intended")][-_MOST_DECISIONS:]
+    if not shown:
+        return ["  none"]
+    what, by = (max(len(getattr(one, name)) for one in shown) for name in ("what", "by"))
+    return [
+        f"  {one.number:<4} {one.what:<{what}}  {one.by:<{by}}  {_cut(one.why)}".rstrip() for one in shown
     ]
 
 
@@ -86,3 +98,8 @@ def _judged_metrics(verdict: Mapping[str, Any] | None) -> list[str]:
 
 def _figure(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
+
+
+def _cut(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= 90 else text[:89] + "…"

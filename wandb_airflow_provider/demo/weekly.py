@@ -11,8 +11,21 @@ from wandb_airflow_provider.demo.airflow_process import AirflowCluster
 from wandb_airflow_provider.demo.airflow_records import DagRun
 from wandb_airflow_provider.demo.dag_run_watch import DagRunWatch, TaskFailedError
 from wandb_airflow_provider.demo.errors import DemoError
-from wandb_airflow_provider.demo.ledger import AliasHolder, Ledger, LedgerRun, WatchedAlias, build_tree
-from wandb_airflow_provider.demo.result import render_alias, render_dag_run, render_tree, render_verdict
+from wandb_airflow_provider.demo.ledger import (
+    AliasHolder,
+    Decision,
+    Ledger,
+    LedgerRun,
+    WatchedAlias,
+    build_tree,
+)
+from wandb_airflow_provider.demo.result import (
+    render_alias,
+    render_dag_run,
+    render_decisions,
+    render_tree,
+    render_verdict,
+)
 
 __all__ = ["Scenario", "WeeklyDemo", "WeeklyResult"]
 
@@ -25,6 +38,7 @@ class Scenario:
     :param dag_id: Trains, judges and promotes.
     :param downstream_dag_id: Runs on the change of the alias, which it names in its schedule.
     :param gate_task_id: Last part of the id of the task that pushes the verdict.
+    :param promote_task_id: The same of the task that moves the alias.
     :param degrade_conf: DAG run configuration that makes the candidate worse.
     :param downstream_timeout: Longest time from the promotion to the end of the downstream run, in seconds.
     """
@@ -32,6 +46,7 @@ class Scenario:
     dag_id: str = "weekly_retraining"
     downstream_dag_id: str = "deploy_on_promotion"
     gate_task_id: str = "gate"
+    promote_task_id: str = "promote"
     degrade_conf: tuple[tuple[str, Any], ...] = (("degrade", True),)
     downstream_timeout: float = 120.0
 
@@ -47,6 +62,9 @@ class WeeklyResult:
     verdict: dict[str, Any] | None
     downstream: DagRun | None
     tree: tuple[LedgerRun, ...]
+    decisions: tuple[Decision, ...] = ()
+    page: str | None = None
+    """Where W&B shows why the alias moved."""
 
     @property
     def promoted(self) -> bool:
@@ -125,7 +143,8 @@ class WeeklyDemo:
             result = replace(result, downstream=self._follow_downstream(known))
         else:
             result = replace(result, downstream=self._new_run(scenario.downstream_dag_id, known))
-        return replace(result, tree=tuple(self._tree(result)))
+        tree, decisions = self._read(result)
+        return replace(result, tree=tree, decisions=decisions, page=self._page(run))
 
     def check(self, result: WeeklyResult, *, degraded: bool) -> None:
         """
@@ -156,12 +175,16 @@ class WeeklyDemo:
         lines += ["Verdict of the gate:"]
         lines += render_verdict(result.verdict) if result.verdict else ["  none"]
         lines += ["", "Alias in the registry:", *render_alias(result.alias, result.before, result.after)]
+        lines += ["", "Audit of the registry's collection, the latest decisions:"]
+        lines += render_decisions(result.decisions)
         lines += ["", "DAG run that the promotion started:"]
         lines += render_dag_run(downstream, self._watch.run_url(downstream) if downstream else None)
         lines += ["", "To open:", f"  DAG run in Airflow   {self._watch.run_url(result.run)}"]
         lines += [f"  Run tree in W&B      {root.url}" for root in result.tree if root.url]
         if result.after and result.after.url:
             lines.append(f"  Registry in W&B      {result.after.url}")
+        if result.page:
+            lines.append(f"  Why it is there      {result.page}")
         return lines
 
     def _start(self, conf: dict[str, Any]) -> DagRun:
@@ -203,11 +226,20 @@ class WeeklyDemo:
     def _stopped_by_gate(self, result: WeeklyResult) -> bool:
         return result.verdict is not None and not result.verdict["passed"] and not result.promoted
 
-    def _tree(self, result: WeeklyResult) -> list[LedgerRun]:
-        """Read the runs of the DAG run and of the one that followed; the latter hang below their cause."""
+    def _page(self, run: DagRun) -> str | None:
+        """Return the address of the page that the promotion has pushed."""
+        for task in self._cluster.api.task_instances(run.dag_id, run.dag_run_id):
+            if task.task_id.rpartition(".")[2] == self._scenario.promote_task_id:
+                pushed = self._cluster.api.xcom(run.dag_id, run.dag_run_id, task.task_id)
+                return pushed.get("page") if isinstance(pushed, dict) else None
+        return None
+
+    def _read(self, result: WeeklyResult) -> tuple[tuple[LedgerRun, ...], tuple[Decision, ...]]:
+        """Read the runs of the DAG run and of the one that followed, which hang below their cause, and the audit."""
         runs = filter(None, (result.run, result.downstream))
         paths = [ref["path"] for run in runs if (ref := self._any_wandb_run(run)) is not None]
-        return build_tree(self._ledger.read(result.alias, paths)[1])
+        _, records, decisions = self._ledger.read(result.alias, paths)
+        return tuple(build_tree(records)), tuple(decisions)
 
     def _any_wandb_run(self, run: DagRun) -> dict[str, Any] | None:
         for task in self._cluster.api.task_instances(run.dag_id, run.dag_run_id):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import islice
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
@@ -74,6 +75,7 @@ class _Reader:
         self._runs: dict[str, Any] = {}
         self._facts: dict[str, RunFacts] = {}
         self._missing: list[str] = []
+        self._page: str | None = None
 
     def read(self) -> ReportFacts:
         verdict, wish = self._verdict, self._wish
@@ -108,6 +110,7 @@ class _Reader:
             queries=self._queries(evaluated, judged),
             target=_target(held),
             missing=tuple(self._missing),
+            baseline_page=self._page,
         )
 
     def _evaluation_of(self, held: ArtifactRef) -> str | None:
@@ -124,8 +127,11 @@ class _Reader:
                     self._missing.append(f"The record of the baseline's promotion cannot be read: {error}")
                     continue
                 if record is not None:
-                    found.append((record.at, record.verdict.run.path))
-        return max(found)[1] if found else held.source_run
+                    found.append((record.at, record.verdict.run.path, record.page))
+        if not found:
+            return held.source_run
+        _, path, self._page = max(found, key=itemgetter(0))
+        return path
 
     def _fetch(self, paths: Iterable[str]) -> None:
         """Read runs, in one request for each project that they are in."""

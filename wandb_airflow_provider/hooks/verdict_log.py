@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from wandb_airflow_provider import sdk
 from wandb_airflow_provider.exceptions import WandbNotFoundError, WandbPermissionError
-from wandb_airflow_provider.hooks.annotation import annotate_run
+from wandb_airflow_provider.hooks.annotation import NoteTable, annotate_run
 from wandb_airflow_provider.hooks.runs import REASON_KEY
 from wandb_airflow_provider.rules.evidence import VERDICT_PREFIX
 
@@ -73,11 +73,11 @@ def show_verdict(
             annotate_run(
                 hook,
                 ref,
+                prefix,
                 {**_summary(verdict, prefix), f"{prefix}/judged_by": own},
-                table_key=f"{prefix}/outcomes",
-                columns=list(rows[0]),
-                rows=[list(row.values()) for row in rows],
-                table_policy=_TABLE_KEY,
+                NoteTable(
+                    f"{prefix}/outcomes", _TABLE_KEY, list(rows[0]), [list(row.values()) for row in rows]
+                ),
             )
         except (WandbNotFoundError, WandbPermissionError) as error:
             log.warning("The verdict stands, and is not shown in the W&B run %s: %s", ref, error)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import uuid
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from wandb_airflow_provider.artifacts import ArtifactRef
 from wandb_airflow_provider.exceptions import (
     WandbConfigurationError,
-    WandbNotFoundError,
+    WandbPermanentError,
     WandbPromotionRefusedError,
 )
 from wandb_airflow_provider.operators.base import WandbBaseOperator
@@ -22,13 +20,11 @@ if TYPE_CHECKING:
     import wandb
     from airflow.sdk import Context
 
-    from wandb_airflow_provider.audit import AuditEntry, DecisionKind
-    from wandb_airflow_provider.promotion import TaskMark
+    from wandb_airflow_provider.audit import AuditEntry, ChangeKind
+    from wandb_airflow_provider.reports.document import Document
 
-__all__ = ["DECISION_KEY", "AliasOperator"]
+__all__ = ["AliasOperator"]
 
-DECISION_KEY = "wandb_decision"
-"""Key of the decision in the extra of the asset events of a task's outlets."""
 _STORE_KEY = "wandb_alias_change"
 _NOTHING = "nothing"
 
@@ -47,7 +43,7 @@ class AliasOperator(WandbBaseOperator):
         a truth value or its text. (templated as ``is_dry_run``)
     """
 
-    kind: ClassVar[DecisionKind]
+    kind: ClassVar[ChangeKind]
     template_fields: Sequence[str] = (
         *WandbBaseOperator.template_fields,
         "registry",
@@ -156,7 +152,11 @@ class AliasOperator(WandbBaseOperator):
         }
 
     def _result(
-        self, changed: bool, previous: ArtifactRef | None, current: ArtifactRef | None
+        self,
+        wandb_run: wandb.Run,
+        changed: bool,
+        previous: ArtifactRef | None,
+        current: ArtifactRef | None,
     ) -> dict[str, Any]:
         return {
             **self._target.to_json(),
@@ -164,31 +164,27 @@ class AliasOperator(WandbBaseOperator):
             "previous": previous.to_json() if previous else None,
             "current": current.to_json() if current else None,
             "audit": self._audit.path,
+            "page": wandb_run.url,
         }
 
     def _tell_outlets(self, context: Context, entry: AuditEntry) -> None:
         """Give the asset events of this task's outlets the decision."""
-        value: Any = {
-            **entry.target.to_json(),
-            "kind": entry.kind,
-            "event": entry.event,
-            "at": entry.at,
-            "before": _brief(entry.before),
-            "after": _brief(entry.after),
-            "verdict": entry.verdict_summary,
-            "approval": dict(entry.approval) if entry.approval else None,
-            "note": entry.note,
-            "task": entry.task.to_json(),
-            "audit": f"{self._audit.path}:v{entry.number}",
-        }
-        for outlet in context["task"].outlets:
-            context["outlet_events"][outlet].extra[DECISION_KEY] = value
+        from wandb_airflow_provider.operators.decision import tell_outlets
 
-    def _show(self, wandb_run: wandb.Run, entry: AuditEntry, summary: Mapping[str, Any]) -> None:
-        """Write the decision to the task's own run, with a page for people."""
+        tell_outlets(context, entry, self._audit.path)
+
+    def _show(
+        self,
+        wandb_run: wandb.Run,
+        entry: AuditEntry,
+        holder: ArtifactRef | None,
+        summary: Mapping[str, Any],
+    ) -> None:
+        """Write the decision to the task's own run, with the page that says why the alias is where it is."""
         from wandb_airflow_provider import sdk
-        from wandb_airflow_provider.audit_page import decision_html
+        from wandb_airflow_provider.reports.html import to_html
 
+        page = to_html(self._page(entry, holder))
         with self.hook.translate_errors(f"log the {entry.kind} to the W&B run {wandb_run.id!r}"):
             prefix = entry.kind
             path = f"{self._audit.path}:v{entry.number}"
@@ -196,46 +192,25 @@ class AliasOperator(WandbBaseOperator):
             wandb_run.summary.update(
                 {**values, f"{prefix}/alias": str(entry.target), f"{prefix}/audit": path}
             )
-            wandb_run.log({f"{prefix}/page": sdk.html(decision_html(entry))})
+            wandb_run.log({f"{prefix}/page": sdk.html(page)})
 
-    def _used_data(self, runs: Iterable[str | None], digest: str) -> list[str]:
-        """Return the paths of the artifacts that these runs used, but for the version itself."""
-        found: list[str] = []
-        for path in dict.fromkeys(filter(None, runs)):
-            try:
-                with self.hook.translate_errors(f"read what the W&B run {path} used"):
-                    used = self.hook.get_conn().run(path).used_artifacts()
-                    found += [str(one.qualified_name) for one in used if one.digest != digest]
-            except WandbNotFoundError as error:
-                self.log.warning("What the version was made from is not written down: %s", error)
-        return list(dict.fromkeys(found))
+    def _page(self, entry: AuditEntry, holder: ArtifactRef | None) -> Document:
+        from wandb_airflow_provider.audit_page import history_document
+        from wandb_airflow_provider.audit_trail import AuditTrail
+        from wandb_airflow_provider.reports.document import cleaned
+
+        try:
+            trail = self._audit.trail()
+        except WandbPermanentError as error:
+            # The alias has moved: an audit that holds something else besides is no reason to fail now.
+            self.log.warning("The page shows this decision alone: %s", error)
+            trail = AuditTrail(self._audit.path, [entry])
+        return cleaned(history_document(trail.history(entry.target, holder)), self.hook.privacy.text)
 
     def _entry(self, context: Context) -> AuditEntry:
-        from wandb_airflow_provider.audit import AuditEntry
-        from wandb_airflow_provider.provenance import task_provenance
+        from wandb_airflow_provider.operators.decision import new_entry
 
-        provenance = task_provenance(context)
-        started_by = getattr(context["dag_run"], "triggering_user_name", None)
-        return AuditEntry(
-            decision=uuid.uuid4().hex,
-            kind=self.kind,
-            event="intended",
-            at=datetime.now(UTC).isoformat(),
-            target=self._target,
-            task=self._mark(context),
-            try_number=context["ti"].try_number,
-            people={"started_by": started_by, "owner": provenance["owner"]},
-            note=self.note,
-            links={"task_log": provenance["log_url"]},
-            code={key: provenance[key] for key in ("git_commit", "bundle", "dag_version")},
-        )
-
-    def _mark(self, context: Context) -> TaskMark:
-        from wandb_airflow_provider.promotion import TaskMark
-
-        ti = context["ti"]
-        index = ti.map_index
-        return TaskMark(ti.dag_id, ti.run_id, ti.task_id, -1 if index is None else index)
+        return new_entry(context, self.kind, self._target, "intended")._replace(note=self.note)
 
     def _remember(self, context: Context, after: str, before: ArtifactRef | None) -> None:
         """Keep the previous holder for a retry also in Airflow's task state store (3.3)."""
@@ -273,10 +248,6 @@ def _truth(value: Any) -> bool:
     if text in ("false", "0", "none", ""):
         return False
     raise WandbConfigurationError(f"dry_run is {value!r}; expected true or false.")
-
-
-def _brief(ref: ArtifactRef | None) -> dict[str, Any] | None:
-    return {"path": ref.path, "digest": ref.digest, "source": ref.source} if ref else None
 
 
 def _named(value: Mapping[str, Any] | None) -> str:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.providers.common.compat.sdk import DownstreamTasksSkipped
@@ -15,7 +14,6 @@ from airflow.sdk.definitions.param import ParamsDict
 
 from wandb_airflow_provider.artifacts import validate_alias
 from wandb_airflow_provider.exceptions import WandbConfigurationError, WandbError
-from wandb_airflow_provider.identity import TaskIdentity
 from wandb_airflow_provider.operators.base import TaskRunSource
 from wandb_airflow_provider.operators.candidate import parse_json
 from wandb_airflow_provider.registry import RegistryAlias
@@ -41,9 +39,10 @@ class WandbApprovalOperator(TaskRunSource, ApprovalOperator):
     Airflow's ``ApprovalOperator`` for a candidate: its answer is kept in W&B, and who gave it and when.
 
     Takes all arguments of ``ApprovalOperator``, such as ``subject``, ``body``, ``assigned_users``,
-    ``response_timeout``, ``fail_on_reject`` and ``notifiers``. The answer is added to the summaries of the evaluated
-    run and the pipeline run under ``gate/approval``; what is not approved also to the audit of the collection, as a
-    refused promotion. W&B being away is a warning: the answer stands, and asking twice would be worse.
+    ``response_timeout``, ``fail_on_reject`` and ``notifiers``. The answer is appended to the audit
+    of the collection, sent with the asset events of the task's outlets, and added to the summaries of the evaluated run
+    under ``gate/approval`` and of the pipeline run under ``gate/approval/<task_id>``. W&B being away is a warning: the
+    answer stands, and asking twice would be worse.
 
     Pushes what ``ApprovalOperator`` does, and under ``wandb_approval``, whatever the answer, a mapping of ``answer``
     (``Approve``, ``Reject`` or ``timeout``), ``by``, ``at`` and ``params``.
@@ -146,66 +145,54 @@ class WandbApprovalOperator(TaskRunSource, ApprovalOperator):
         context["ti"].xcom_push(key=APPROVAL_KEY, value=answer)
         try:
             verdict = Verdict.from_json(parse_json(self.verdict))
+            self._write_down(context, verdict, answer)
             self._show(context, verdict, answer)
-            if answer["answer"] != self.APPROVE:
-                self._refuse(context, verdict, answer)
         except WandbError as error:
             self.log.warning("The answer stands, and not all of W&B has it: %s", error)
         finally:
             release_when_idle()
 
     def _show(self, context: Context, verdict: Verdict, answer: Mapping[str, Any]) -> None:
+        """Add the answer to the evaluated run and to the pipeline run, where there may be several."""
+        from wandb_airflow_provider.hooks.annotation import annotate_run
         from wandb_airflow_provider.identity import RunRef
-        from wandb_airflow_provider.provenance import map_index
 
-        ti: Any = context["ti"]
-        identity = TaskIdentity(ti.dag_id, ti.run_id, ti.task_id, map_index(ti), ti.try_number)
-        root = self._parent(ti, identity, self.hook.entity, self.hook.project)
-        values = {
-            _PREFIX: answer["answer"],
-            f"{_PREFIX}_by": answer["by"],
-            f"{_PREFIX}_at": answer["at"],
-            f"{_PREFIX}_note": (answer["params"] or {}).get(NOTE_PARAM) or None,
-        }
-        sent = self.hook.privacy.mapping("summary", values)
-        for ref in (verdict.run, RunRef.from_json(root) if root else None):
-            if ref is not None:
-                with self.hook.translate_errors(f"add the answer to the W&B run {ref}"):
-                    api = self.hook.get_conn()
-                    api.flush()  # type: ignore[no-untyped-call]
-                    api.run(ref.path).summary.update(sent)  # type: ignore[no-untyped-call]
+        root, instance = self._place(context, self.hook.entity, self.hook.project)
+        places = [(verdict.run, _PREFIX)]
+        if root is not None:
+            places.append((RunRef.from_json(root), f"{_PREFIX}/{instance}"))
+        for ref, prefix in places:
+            values = {
+                prefix: answer["answer"],
+                f"{prefix}_by": answer["by"],
+                f"{prefix}_at": answer["at"],
+                f"{prefix}_note": (answer["params"] or {}).get(NOTE_PARAM) or None,
+            }
+            annotate_run(self.hook, ref, prefix, values)
 
-    def _refuse(self, context: Context, verdict: Verdict, answer: Mapping[str, Any]) -> None:
-        """Append to the audit that the promotion was refused; an approved one appends what it does itself."""
-        from wandb_airflow_provider.audit import AuditEntry
+    def _write_down(self, context: Context, verdict: Verdict, answer: Mapping[str, Any]) -> None:
+        """Append the answer to the audit of the collection, and tell the task's outlets."""
         from wandb_airflow_provider.hooks.audit_log import AuditLog
-        from wandb_airflow_provider.promotion import TaskMark
-        from wandb_airflow_provider.provenance import map_index
+        from wandb_airflow_provider.operators.decision import new_entry, settle, verdict_entry
 
-        ti: Any = context["ti"]
+        approved = answer["answer"] == self.APPROVE
+        params = answer["params"] or {}
+        alias = params.get(ALIAS_PARAM) if approved and self.aliases else None
+        target = RegistryAlias(self.registry, self.collection, alias or self.alias)
+        entry = verdict_entry(
+            new_entry(context, "approval", target, "approved" if approved else "refused"), verdict, {}
+        )
         why = "Nobody answered in time." if answer["by"] is None else f"Rejected by {answer['by']}."
         audit = AuditLog(self.hook, self.registry, self.collection)
-        try:
-            audit.append(
-                AuditEntry(
-                    decision=uuid.uuid4().hex,
-                    kind="promotion",
-                    event="refused",
-                    at=datetime.now(UTC).isoformat(),
-                    target=RegistryAlias(self.registry, self.collection, self.alias),
-                    task=TaskMark(ti.dag_id, ti.run_id, ti.task_id, map_index(ti)),
-                    try_number=ti.try_number,
-                    before=verdict.baseline,
-                    after=verdict.candidate,
-                    verdict=verdict.to_json(),
-                    approval={name: answer[name] for name in ("by", "at", "params")},
-                    note=(answer["params"] or {}).get(NOTE_PARAM) or None,
-                    why=why,
-                    links={"evaluated_run": verdict.run.url, "version": verdict.candidate.url},
-                )
-            )
-        finally:
-            audit.close()
+        settle(
+            context,
+            audit,
+            entry._replace(
+                approval={name: answer[name] for name in ("by", "at", "params")},
+                note=params.get(NOTE_PARAM) or None,
+                why=None if approved else why,
+            ),
+        )
 
 
 def _own_params(given: Any) -> dict[str, Any]:

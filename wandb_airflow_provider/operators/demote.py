@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from wandb_airflow_provider.artifacts import ArtifactRef
-    from wandb_airflow_provider.audit import DecisionKind
+    from wandb_airflow_provider.audit import ChangeKind
 
 __all__ = ["WandbDemoteOperator"]
 
@@ -25,8 +25,8 @@ class WandbDemoteOperator(AliasOperator):
     alias is taken. Where nothing holds the alias, nothing is done and ``changed`` is false; a retry completes what
     the try before began.
 
-    Pushes ``registry``, ``collection``, ``alias``, ``changed``, ``previous``, ``current`` (None) and ``audit``; of a
-    dry run ``dry_run`` and ``would_change`` too.
+    Pushes ``registry``, ``collection``, ``alias``, ``changed``, ``previous``, ``current`` (None), ``audit`` and
+    ``page``, the address of the run with the page that answers why; of a dry run ``dry_run`` and ``would_change`` too.
 
     :param registry: Name of the registry, without the prefix of its project. (templated)
     :param collection: Collection in the registry. (templated)
@@ -41,7 +41,7 @@ class WandbDemoteOperator(AliasOperator):
     :raises WandbUnavailableError: W&B could not be reached, or the audit not be written. Retried.
     """
 
-    kind: ClassVar[DecisionKind] = "demotion"
+    kind: ClassVar[ChangeKind] = "demotion"
 
     def __init__(self, *, reason: str, **kwargs: Any) -> None:
         super().__init__(note=reason, **kwargs)
@@ -88,10 +88,11 @@ class WandbDemoteOperator(AliasOperator):
         self._show(
             wandb_run,
             entry,
+            None,
             {"changed": changed, "version": None, "previous": previous.path if previous else None},
         )
         self.log.info("Nothing holds %s now (before: %s).", self._target, previous or "nothing")
-        return self._result(changed, previous, None)
+        return self._result(wandb_run, changed, previous, None)
 
     def _recall_demotion(
         self, context: Context, holder: ArtifactRef | None

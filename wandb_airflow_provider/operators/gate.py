@@ -13,8 +13,9 @@ from wandb_airflow_provider.exceptions import (
     WandbConfigurationError,
     WandbGateFailedError,
     WandbNotFoundError,
+    WandbPermanentError,
 )
-from wandb_airflow_provider.identity import RunRef, TaskIdentity, slug
+from wandb_airflow_provider.identity import RunRef
 from wandb_airflow_provider.operators.base import WandbBaseOperator
 from wandb_airflow_provider.operators.candidate import parse_json, parse_path, read_candidate
 from wandb_airflow_provider.registry import RegistryAlias
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     import wandb
     from airflow.sdk import Context
 
+    from wandb_airflow_provider.hooks.audit_log import AuditLog
     from wandb_airflow_provider.rules import Demand, RunEvidence
 
 __all__ = ["VERDICT_KEY", "WandbMetricGateOperator"]
@@ -44,7 +46,8 @@ class WandbMetricGateOperator(WandbBaseOperator, SkipMixin):
 
     Pushes the verdict as return value and under ``wandb_verdict``, whether it passed or not. The gate's own run, the
     evaluated run and the pipeline run each get it as ``gate/passed``, ``gate/summary`` and the table
-    ``gate/outcomes``; in the pipeline run the keys begin with ``gate/<task_id>/``.
+    ``gate/outcomes``; in the pipeline run the keys begin with ``gate/<task_id>/``. With a baseline alias the verdict is
+    also appended to the audit of its collection, and sent with the asset events of the task's outlets.
 
     :param rules: Rules, their JSON values, whose bounds may be templates, or YAML text of these. (templated)
     :param run: The evaluated run: its ``wandb_run`` XCom, or ``entity/project/run_id``. (templated)
@@ -68,7 +71,7 @@ class WandbMetricGateOperator(WandbBaseOperator, SkipMixin):
     :raises WandbConfigurationError: no rules, a wrong argument, or scipy is missing for a statistical test. Nothing
         was read or sent. Not retried.
     :raises WandbNotFoundError: the evaluated run or the candidate does not exist. Not retried.
-    :raises WandbUnavailableError: W&B could not be read. Retried.
+    :raises WandbUnavailableError: W&B could not be read, or the audit not be written. Retried.
     """
 
     inherits_from_skipmixin = True
@@ -111,6 +114,7 @@ class WandbMetricGateOperator(WandbBaseOperator, SkipMixin):
         self.on_fail = [on_fail] if isinstance(on_fail, str) else list(on_fail)
         self.ignore_downstream_trigger_rules = ignore_downstream_trigger_rules
         self.check_candidate_use = check_candidate_use
+        self._audit: AuditLog | None = None
         if mode not in ("fail", "skip", "branch"):
             raise WandbConfigurationError(
                 f"Task {self.task_id!r}: mode is {mode!r}; expected 'fail', 'skip' or 'branch'."
@@ -141,7 +145,11 @@ class WandbMetricGateOperator(WandbBaseOperator, SkipMixin):
         """Judge, publish the verdict, and fail when the mode asks for it."""
         from wandb_airflow_provider.hooks.verdict_log import log_verdict, show_verdict
 
-        verdict = self._judge()
+        try:
+            verdict = self._judge()
+        except WandbGateFailedError as error:
+            self._write_down(context, wandb_run, why=str(error))
+            raise
         value = verdict.to_json()
         # Pushed before anything can fail or skip: Airflow stores a return value only on plain success.
         context["ti"].xcom_push(key=VERDICT_KEY, value=value)
@@ -149,11 +157,18 @@ class WandbMetricGateOperator(WandbBaseOperator, SkipMixin):
             context["ti"].xcom_push(key="return_value", value=value)
         self.log.info("%s", verdict.summary)
         log_verdict(self.hook, wandb_run, verdict, self._parsed_rules)
-        root, instance = self._place(context)
-        show_verdict(self.hook, wandb_run, verdict, root, instance)
+        root, instance = self._place(context, self.hook.entity, self.hook.project)
+        show_verdict(self.hook, wandb_run, verdict, RunRef.from_json(root) if root else None, instance)
+        self._write_down(context, wandb_run, verdict)
         if not verdict.passed and self.mode == "fail":
             raise WandbGateFailedError(f"The gate stops here: {verdict.summary}")
         return value
+
+    def on_kill(self) -> None:
+        """Finish the runs of the task and of the audit as killed."""
+        super().on_kill()
+        if self._audit is not None:
+            self._audit.kill()
 
     def check(self) -> None:
         """Read the rendered arguments."""
@@ -234,16 +249,35 @@ class WandbMetricGateOperator(WandbBaseOperator, SkipMixin):
             self.log.warning("The run that evaluated %s is gone: %s", holder, error)
             return None
 
-    def _place(self, context: Context) -> tuple[RunRef | None, str]:
-        """Return the pipeline run, and the name of this task in it."""
-        from wandb_airflow_provider.provenance import map_index
+    def _write_down(
+        self, context: Context, wandb_run: wandb.Run, verdict: Verdict | None = None, why: str | None = None
+    ) -> None:
+        """Append the verdict, or why there is none, to the audit of the collection that the gate guards."""
+        from wandb_airflow_provider.hooks.audit_log import AuditLog
+        from wandb_airflow_provider.operators.decision import new_entry, settle, verdict_entry
 
-        ti = context["ti"]
-        index = map_index(ti)
-        identity = TaskIdentity(ti.dag_id, ti.run_id, ti.task_id, index, ti.try_number)
-        path = self._parent(ti, identity, self.hook.entity, self.hook.project)
-        name = slug(ti.task_id if index < 0 else f"{ti.task_id}-{index}")
-        return RunRef.from_json(path) if path else None, name
+        target = self._baseline_target
+        if target is None or wandb_run.offline or wandb_run.disabled:
+            return
+        links = {"gate_run": wandb_run.url}
+        if verdict is not None:
+            entry = new_entry(context, "verdict", target, "passed" if verdict.passed else "stopped")
+            entry = verdict_entry(entry, verdict, links)
+            why = None if verdict.passed else verdict.summary
+        else:
+            entry = new_entry(context, "verdict", target, "refused")
+            given = self._given_candidate
+            after = given if isinstance(given, ArtifactRef) else None
+            links["evaluated_run"] = self._evaluated_run.url
+            entry = entry._replace(after=after, links={**entry.links, **links})
+        self._audit = AuditLog(self.hook, target.registry, target.collection)
+        try:
+            settle(context, self._audit, entry._replace(why=why))
+        except WandbPermanentError as error:
+            # What moves an alias is refused without an audit; to judge moves nothing.
+            self.log.warning("The verdict stands, and is not in the audit %s: %s", self._audit.path, error)
+        finally:
+            self._audit = None
 
     def _steer(self, context: Context, *, passed: bool) -> None:
         """Skip what must not follow. Raises Airflow's signal for that, which ends the task as a success."""

@@ -7,7 +7,12 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from wandb_airflow_provider.artifacts import ArtifactRef
-from wandb_airflow_provider.exceptions import WandbConfigurationError, WandbPromotionRefusedError
+from wandb_airflow_provider.exceptions import (
+    WandbConfigurationError,
+    WandbPermanentError,
+    WandbPromotionLostError,
+    WandbPromotionRefusedError,
+)
 from wandb_airflow_provider.operators.alias import AliasOperator
 from wandb_airflow_provider.operators.candidate import parse_json, parse_path, read_candidate
 from wandb_airflow_provider.registry import RegistryAlias
@@ -17,7 +22,7 @@ if TYPE_CHECKING:
     import wandb
     from airflow.sdk import Context
 
-    from wandb_airflow_provider.audit import DecisionKind
+    from wandb_airflow_provider.audit import ChangeKind
     from wandb_airflow_provider.promotion import PromotionRecord
 
 __all__ = ["WandbPromoteOperator"]
@@ -37,7 +42,8 @@ class WandbPromoteOperator(AliasOperator):
     alias, nothing is moved and ``changed`` is false; a retry completes what the try before began.
 
     Pushes ``registry``, ``collection``, ``alias``, ``changed``, ``previous``, ``current``, ``candidate``,
-    ``approval`` and ``audit``; of a dry run ``dry_run`` and ``would_change`` too.
+    ``approval``, ``audit`` and ``page``, the address of the run with the page that answers why; of a
+    dry run ``dry_run`` and ``would_change`` too.
 
     :param verdict: The verdict that ``WandbMetricGateOperator`` pushed. (templated)
     :param registry: Name of the registry, without the prefix of its project. (templated)
@@ -56,13 +62,13 @@ class WandbPromoteOperator(AliasOperator):
     :param dry_run: Push what would be changed, and write nothing.
     :raises WandbPromotionRefusedError: the verdict did not pass, the version is not the one that was judged,
         the approval was refused, a stage is missing, or another holder was expected. Not retried.
-    :raises WandbPromotionLostError: another change of the alias won. Not retried.
+    :raises WandbPromotionLostError: another change of the alias won, or came after the gate had compared. Not retried.
     :raises WandbConfigurationError: no verdict, or a name that W&B would refuse. Not retried.
     :raises WandbPermissionError: the key may not move the alias. Not retried.
     :raises WandbUnavailableError: W&B could not be reached, or the audit not be written. Retried.
     """
 
-    kind: ClassVar[DecisionKind] = "promotion"
+    kind: ClassVar[ChangeKind] = "promotion"
     template_fields: Sequence[str] = (*AliasOperator.template_fields, "verdict", "candidate", "approval")
 
     def __init__(
@@ -151,16 +157,16 @@ class WandbPromoteOperator(AliasOperator):
         )
         self._amend(before=before, links={"promotion_run": wandb_run.url})
         if not held:
-            self._amend(data=self._used_data([version.source_run, self._verdict.run.path], version.digest))
             with move.announced():
                 # Before the move: the previous holder could not be told any more after a crash between the two.
                 self._remember(context, version.digest, before)
                 self.hook.update_artifact_metadata(version, record.added_to(metadata))
                 holder = move.give(version)
-                self._amend(after=holder)
+                # Only now: others wait until the alias has moved.
+                self._amend(after=holder, data=self._used_data())
                 entry = move.complete()
         else:
-            self._amend(after=holder)
+            self._amend(after=holder, data=self._used_data() if resumed else ())
             entry = move.completed_before() or move.complete() if resumed else move.write("unchanged")
         if record.state != "completed":
             record = record.completed()
@@ -175,6 +181,7 @@ class WandbPromoteOperator(AliasOperator):
         self._show(
             wandb_run,
             entry,
+            holder,
             {
                 "changed": changed,
                 "version": holder.path,
@@ -188,10 +195,23 @@ class WandbPromoteOperator(AliasOperator):
         else:
             self.log.info("%s already is %s with the same content; nothing was moved.", self._target, holder)
         return {
-            **self._result(changed, previous, holder),
+            **self._result(wandb_run, changed, previous, holder),
             "candidate": version.to_json(),
             "approval": self._consent.to_json() if self._consent else None,
         }
+
+    def _used_data(self) -> list[str]:
+        """Return the paths of the artifacts that the version was made from and measured with."""
+        runs, digest = (self._version.source_run, self._verdict.run.path), self._version.digest
+        found: list[str] = []
+        for path in dict.fromkeys(filter(None, runs)):
+            try:
+                with self.hook.translate_errors(f"read what the W&B run {path} used"):
+                    used = self.hook.get_conn().run(path).used_artifacts()
+                    found += [str(one.qualified_name) for one in used if one.digest != digest]
+            except WandbPermanentError as error:
+                self.log.warning("What the version was made from is not written down: %s", error)
+        return list(dict.fromkeys(found))
 
     def _record(
         self, context: Context, wandb_run: wandb.Run, previous: ArtifactRef | None
@@ -205,9 +225,10 @@ class WandbPromoteOperator(AliasOperator):
             previous=previous,
             approval=self._consent.to_json() if self._consent else None,
             note=self.note,
-            task=self._mark(context),
+            task=self._move.entry.task,
             wandb_run=f"{wandb_run.entity}/{wandb_run.project}/{wandb_run.id}",
             at=datetime.now(UTC).isoformat(),
+            page=wandb_run.url,
         )
 
     def _require_holder(self, holder: ArtifactRef | None) -> None:
@@ -216,9 +237,10 @@ class WandbPromoteOperator(AliasOperator):
             return
         baseline = self._verdict.baseline
         if (baseline.digest if baseline else None) != (holder.digest if holder else None):
-            raise WandbPromotionRefusedError(
+            raise WandbPromotionLostError(
                 f"{self._version} is not promoted to {str(self._target)!r}: the gate compared it with "
-                f"{baseline or 'nothing'}, and now {self._move.describe(holder)} holds the alias. Run the gate again."
+                f"{baseline or 'nothing'}, and now {self._move.describe(holder)} holds the alias. The other change "
+                "came first and won. Run the gate again."
             )
 
     def _stages_before(self) -> list[RegistryAlias]:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import wandb
     from airflow.sdk import Context
 
-    from wandb_airflow_provider.audit import DecisionKind
+    from wandb_airflow_provider.audit import ChangeKind
 
 __all__ = ["WandbRollbackOperator"]
 
@@ -28,8 +28,8 @@ class WandbRollbackOperator(AliasOperator):
     the task. The rollback is kept in the restored version's metadata under ``airflow_rollback``, and in the
     collection's audit.
 
-    Pushes ``registry``, ``collection``, ``alias``, ``changed``, ``previous``, ``current`` and ``audit``; of a dry run
-    ``dry_run`` and ``would_change`` too.
+    Pushes ``registry``, ``collection``, ``alias``, ``changed``, ``previous``, ``current``, ``audit`` and ``page``, the
+    address of the run with the page that answers why; of a dry run ``dry_run`` and ``would_change`` too.
 
     :param registry: Name of the registry, without the prefix of its project. (templated)
     :param collection: Collection in the registry. (templated)
@@ -46,7 +46,7 @@ class WandbRollbackOperator(AliasOperator):
     :raises WandbUnavailableError: W&B could not be reached, or the audit not be written. Retried.
     """
 
-    kind: ClassVar[DecisionKind] = "rollback"
+    kind: ClassVar[ChangeKind] = "rollback"
     template_fields: Sequence[str] = (*AliasOperator.template_fields, "version")
 
     def __init__(self, *, version: str | None = None, **kwargs: Any) -> None:
@@ -84,7 +84,7 @@ class WandbRollbackOperator(AliasOperator):
             if changed:
                 origin = self.hook.get_artifact(restored.source or restored.path)
                 with move.announced():
-                    self._keep(origin, holder)
+                    self._keep(origin, holder, wandb_run.url)
                     restored = move.give(origin)
                     self._amend(after=restored)
                     entry = move.complete()
@@ -94,10 +94,11 @@ class WandbRollbackOperator(AliasOperator):
         self._show(
             wandb_run,
             entry,
+            restored,
             {"changed": changed, "version": restored.path, "previous": overthrown.path},
         )
         self.log.info("%s now is %s (before: %s).", self._target, restored, overthrown)
-        return self._result(changed, overthrown, restored)
+        return self._result(wandb_run, changed, overthrown, restored)
 
     def _held(self) -> ArtifactRef:
         holder = self._move.holder()
@@ -141,7 +142,7 @@ class WandbRollbackOperator(AliasOperator):
         mine = value is not None and TaskMark.from_json(value["task"]) == self._move.entry.task
         return value if mine else None
 
-    def _keep(self, origin: ArtifactRef, holder: ArtifactRef) -> None:
+    def _keep(self, origin: ArtifactRef, holder: ArtifactRef, page: str | None) -> None:
         """Keep with the version, before it gets the alias, who loses it to this task."""
         from wandb_airflow_provider.promotion import ROLLBACK_KEY
 
@@ -151,5 +152,6 @@ class WandbRollbackOperator(AliasOperator):
             "task": self._move.entry.task.to_json(),
             "note": self.note,
             "at": datetime.now(UTC).isoformat(),
+            "page": page,
         }
         self.hook.update_artifact_metadata(origin, {ROLLBACK_KEY: {**kept, str(self._target): entry}})

@@ -75,6 +75,7 @@ class ReportFacts(NamedTuple):
     :param histories: By metric, by path of a run: pairs of step and value.
     :param datasets: What the training used; None when that is not known.
     :param missing: Sentences on what could not be read.
+    :param baseline_page: Address of the page that says why the baseline holds its alias.
     """
 
     verdict: Verdict
@@ -91,6 +92,7 @@ class ReportFacts(NamedTuple):
     queries: QueryTable | None
     target: str | None = None
     missing: Sequence[str] = ()
+    baseline_page: str | None = None
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -72,6 +72,9 @@ def _baseline(facts: ReportFacts) -> Iterator[Cell]:
     if facts.baseline is not None:
         yield ", evaluated by "
         yield _link(facts.baseline)
+    if facts.baseline_page is not None:
+        yield ", "
+        yield Link("why it holds the alias", facts.baseline_page)
 
 
 def _outcome(outcome: Outcome, facts: ReportFacts, indent: str) -> Iterator[tuple[Cell, ...]]:

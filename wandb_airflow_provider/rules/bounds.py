@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
+
+from wandb_airflow_provider.record import Record
 
 if TYPE_CHECKING:
     from wandb_airflow_provider.rules.outcome import Reason
@@ -16,7 +18,7 @@ CHANGE_BOUNDS = ("min_change", "max_change")
 _SIGNS = {"minimum": ">=", "above": ">", "maximum": "<=", "below": "<"}
 
 
-class Bounds(NamedTuple):
+class Bounds(Record):
     """
     What a figure, and its change against a baseline, must keep; all that are given.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
@@ -64,9 +65,9 @@ class _Combination(Rule):
         for rule in self.rules:
             yield from rule.demands()
 
+    @abstractmethod
     def holds(self, parts: tuple[Outcome, ...]) -> bool:
         """Return whether enough of the rules hold."""
-        raise NotImplementedError
 
     def agrees(self, outcome: Outcome) -> bool:
         """Return whether an outcome that does not stop follows from its parts."""

@@ -8,6 +8,7 @@ from math import fsum
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, TypeAlias
 
+from wandb_airflow_provider.record import Record
 from wandb_airflow_provider.rules.bounds import is_finite
 
 __all__ = [
@@ -44,7 +45,7 @@ _NOTHING: Mapping[str, Any] = MappingProxyType({})
 _NOT_FINITE_TEXT = frozenset({"nan", "infinity", "-infinity", "inf", "-inf"})
 
 
-class Demand(NamedTuple):
+class Demand(Record):
     """
     One thing that a rule has to see.
 
@@ -57,7 +58,7 @@ class Demand(NamedTuple):
     key: str = ""
 
 
-class TableData(NamedTuple):
+class TableData(Record):
     """A table that a run logged."""
 
     columns: tuple[str, ...]
@@ -71,7 +72,7 @@ class TableData(NamedTuple):
         return [row[index] for row in self.rows]
 
 
-class RunEvidence(NamedTuple):
+class RunEvidence(Record):
     """
     What was read of one run.
 
@@ -88,7 +89,7 @@ class RunEvidence(NamedTuple):
     path: str | None = None
 
 
-class Evidence(NamedTuple):
+class Evidence(Record):
     """
     Everything that a verdict rests on.
 

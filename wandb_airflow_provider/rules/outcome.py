@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+
+from wandb_airflow_provider.record import Record
 
 if TYPE_CHECKING:
     from wandb_airflow_provider.rules.evidence import Fault
@@ -60,7 +62,7 @@ BASELINE_REASONS: Mapping[Fault, Reason] = {
 _NONE: Mapping[str, Any] = MappingProxyType({})
 
 
-class Outcome(NamedTuple):
+class Outcome(Record):
     """
     How one rule was judged.
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal
 
+from wandb_airflow_provider.record import Record
 from wandb_airflow_provider.rules.bounds import change_text, is_finite, number_text
 from wandb_airflow_provider.rules.comparison import ComparingRule
 from wandb_airflow_provider.rules.evidence import (
@@ -279,7 +280,7 @@ class PairedRule(ComparingRule):
         }
 
 
-class _Unusable(NamedTuple):
+class _Unusable(Record):
     """Why a table's figures cannot be compared."""
 
     figure: Figure

@@ -32,7 +32,7 @@ _FACTORS: dict[str, tuple[str, float]] = {
     "%": ("share", 0.01),
     SHARE: ("share", 1.0),
 }
-_QUANTITY = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*([^\s\d].*?)?\s*\Z")
+_QUANTITY = r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*([^\s\d].*?)?\s*\Z"
 
 
 def parse_quantity(text: str, unit: str | None) -> float:
@@ -45,7 +45,7 @@ def parse_quantity(text: str, unit: str | None) -> float:
     :param unit: The metric's unit; None when it has none.
     :raises WandbConfigurationError: no number, or a unit that is not of the metric's kind.
     """
-    found = _QUANTITY.match(text)
+    found = re.match(_QUANTITY, text)
     if found is None:
         raise WandbConfigurationError(
             f"Expected a number as the bound of a rule, with a unit or without, got {text!r}."

@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from airflow.sdk import DAG, task
+from airflow.sdk import DAG, Asset, task
 
 from wandb_airflow_provider import log_artifact, wandb_quality_gate
 
@@ -45,5 +45,6 @@ with DAG("approvals", schedule=None):
             report=False,
             approval=arguments,
             note="By the DAG.",
+            outlets=[Asset("approval_decisions")],
         )
         model >> quality.group

@@ -86,22 +86,6 @@ def test_rows_name_the_right_passage_and_the_one_found_first() -> None:
     }
 
 
-def test_regressions_come_worst_first_and_leave_out_what_improved() -> None:
-    from retrieval.evaluation import top_regressions
-
-    answers = [(0,), (0,), (0,)]
-    before = _evaluate([[0.9, 0.5, 0.1], [0.5, 0.9, 0.1], [0.1, 0.5, 0.9]], answers)
-    after = _evaluate([[0.5, 0.9, 0.1], [0.1, 0.5, 0.9], [0.9, 0.5, 0.1]], answers)
-
-    assert [
-        (row["example_id"], row["rank"], row["reference_rank"]) for row in top_regressions(after, before)
-    ] == [
-        ("e0", 2, 1),
-        ("e1", 3, 2),
-    ]
-    assert len(top_regressions(after, before, limit=1)) == 1
-
-
 @pytest.mark.parametrize(
     ("scores", "answers", "message"),
     [

@@ -5,8 +5,14 @@ from typing import Any
 import pytest
 
 from wandb_airflow_provider.demo.airflow_records import DagRun
-from wandb_airflow_provider.demo.ledger import AliasHolder, WatchedAlias, build_tree
-from wandb_airflow_provider.demo.result import render_alias, render_dag_run, render_tree, render_verdict
+from wandb_airflow_provider.demo.ledger import AliasHolder, Decision, WatchedAlias, build_tree
+from wandb_airflow_provider.demo.result import (
+    render_alias,
+    render_dag_run,
+    render_decisions,
+    render_tree,
+    render_verdict,
+)
 
 
 def record(name: str, parent: str | None, **fields: Any) -> dict[str, Any]:
@@ -119,3 +125,18 @@ def test_a_missing_dag_run_is_said_to_be_missing() -> None:
         "  deploy / r1: running",
         "  http://airflow/deploy",
     ]
+
+
+def test_the_last_decisions_of_the_audit_are_shown_without_what_was_only_intended() -> None:
+    decisions = [
+        Decision("v0", "verdict passed", "task gate", "passed\nall"),
+        Decision("v1", "promotion intended", "alice", ""),
+        Decision("v2", "promotion done", "alice", "x" * 200),
+    ]
+
+    assert render_decisions([]) == ["  none"]
+    assert render_decisions(decisions) == [
+        "  v0   verdict passed  task gate  passed all",
+        f"  v2   promotion done  alice      {'x' * 89}…",
+    ]
+    assert len(render_decisions(decisions * 10)) == 6

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import re
 from typing import Any
 
+import httpx
 import pytest
 from airflow.sdk import DAG
 
@@ -16,6 +18,7 @@ from wandb_airflow_provider.exceptions import (
 from wandb_airflow_provider.hooks.alias_history import read_audit
 from wandb_airflow_provider.hooks.audit_log import AuditLog
 from wandb_airflow_provider.hooks.wandb import WandbHook
+from wandb_airflow_provider.identity import RunRef
 from wandb_airflow_provider.operators.demote import WandbDemoteOperator
 from wandb_airflow_provider.operators.promote import WandbPromoteOperator
 
@@ -222,6 +225,37 @@ def test_the_page_answers_why_with_verdict_approver_promotion_and_runs(
     assert "worse in German" in markdown
     assert main(["why", f"model/{unique}:production", "--json"]) == 0
     assert '"holder"' in capsys.readouterr().out
+    assert main(["why", f"model/{unique}:production", "--html"]) == 0
+    assert "worse in German" in capsys.readouterr().out
+
+
+def test_the_registry_leads_to_the_page_that_says_why_a_version_has_its_alias(
+    server: Any, hook: WandbHook, judged: Any, promote: Any, roll_back: Any, demote: Any, unique: str
+) -> None:
+    def shown() -> list[str]:
+        page = httpx.get(f"{server.url}/orgs/local-org/registry/model", headers={"Accept": "text/html"}).text
+        section = page.partition(f">{unique}</a>")[2].partition("</section>")[0]
+        return re.findall(r'<td><a href="([^"]+)">production</a></td>', section)
+
+    def why(finished: Any) -> str:
+        ref = RunRef.from_json(finished.xcom("wandb_run"))
+        assert finished.xcom()["page"] == ref.url
+        run = hook.get_conn().run(ref.path)
+        (entry,) = [value for key, value in run.summary_metrics.items() if key.endswith("/page")]
+        return httpx.get(f"{server.url}/files/{ref.path}/{entry['path']}", auth=("api", server.api_key)).text
+
+    first = promote(judged("a")[1], note="the first")
+    page = first.xcom()["page"]
+    assert "Why does model" in why(first)
+    second = promote(judged("b")[1], dag_run_id="run-2", note="the second")
+    assert shown() == [second.xcom()["page"], page]
+    undone = roll_back(note="worse in German")
+    assert shown() == [second.xcom()["page"], undone.xcom()["page"]]
+    for said in ("worse in German", "It was promoted before that", "the first", "eval/mrr", "0.6"):
+        assert said in why(undone)
+    taken = demote()
+    assert "point to nothing" in why(taken)
+    assert "It is too slow." in why(taken)
 
 
 def test_an_entry_whose_copy_was_changed_is_read_from_its_file_and_said_so(

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from airflow.sdk import DAG, BaseOperator, Param
+from airflow.sdk import DAG, Asset, BaseOperator, Param
 
 from wandb_airflow_provider.exceptions import WandbConfigurationError
 from wandb_airflow_provider.hooks.audit_log import AuditLog
@@ -72,20 +72,28 @@ def test_an_approval_is_kept_with_the_evaluated_run_and_goes_on(
     assert summary["gate/approval"] == "Approve"
     assert summary["gate/approval_by"] == "alice"
     assert summary["gate/approval_note"] == "Looks <good>."
-    # The promotion itself says in the audit what it did.
-    assert entries(hook, unique) == []
+    (entry,) = entries(hook, unique)
+    assert (entry.kind, entry.event, entry.why, entry.note) == ("approval", "approved", None, "Looks <good>.")
+    assert (entry.target.alias, entry.approval["by"], entry.after.digest) == (
+        "staging",
+        "alice",
+        verdict.digest,
+    )
 
 
 def test_a_rejection_skips_the_promotion_and_is_in_the_audit_with_its_reason(
     hook: WandbHook, verdict: Any, run_task: Callable[..., Any], unique: str
 ) -> None:
-    operator = approval(verdict.to_json(), collection=unique)
+    operator = approval(verdict.to_json(), collection=unique, outlets=[Asset("decisions")])
     finished = run_task(operator, resume=answered("Reject", note="Not on a Friday."))
     assert (finished.state, finished.skipped) == ("success", ["promote"])
+    (event,) = finished.outlet_events
+    told = event["extra"]["wandb_decision"]
+    assert (told["kind"], told["event"], told["approval"]["by"]) == ("approval", "refused", "alice")
     assert finished.xcom("wandb_approval")["answer"] == "Reject"
     assert hook.get_run(verdict.run).summary["gate/approval"] == "Reject"
     (entry,) = entries(hook, unique)
-    assert (entry.kind, entry.event, entry.why) == ("promotion", "refused", "Rejected by alice.")
+    assert (entry.kind, entry.event, entry.why) == ("approval", "refused", "Rejected by alice.")
     assert (entry.note, entry.approval["by"], entry.after.digest) == (
         "Not on a Friday.",
         "alice",

@@ -6,13 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from airflow.sdk import DAG, BaseOperator
+from airflow.sdk import DAG, Asset, BaseOperator
 
 from wandb_airflow_provider.exceptions import (
     WandbConfigurationError,
     WandbGateFailedError,
     WandbNotFoundError,
 )
+from wandb_airflow_provider.hooks.audit_log import AuditLog
 from wandb_airflow_provider.hooks.wandb import WandbHook
 from wandb_airflow_provider.identity import RunRef
 from wandb_airflow_provider.operators.gate import WandbMetricGateOperator
@@ -250,3 +251,52 @@ def test_a_reference_whose_digest_is_not_w_and_bs_is_refused(
 def test_a_wrong_gate_is_found_when_the_dag_is_parsed(arguments: dict[str, Any]) -> None:
     with pytest.raises(WandbConfigurationError):
         gate(**{"rules": [GOOD], "run": "e/p/r", "candidate": "m:v0", **arguments})
+
+
+def test_a_gate_writes_its_verdict_or_why_there_is_none_to_the_audit_and_the_asset_events(
+    hook: WandbHook, log_run: Callable[..., Any], run_task: Callable[..., Any], unique: str
+) -> None:
+    def judge(run: Any, version: Any, **arguments: Any) -> Any:
+        operator = gate(
+            rules=[GOOD],
+            run=run.to_json(),
+            candidate=version.to_json(),
+            baseline_registry="model",
+            baseline_collection=unique,
+            outlets=[Asset("decisions")],
+            **arguments,
+        )
+        return run_task(operator)
+
+    run, version = log_run({"eval/mrr": 0.6}, "weights")
+    weak, worse = log_run({"eval/mrr": 0.4}, "other weights")
+    broken, _ = log_run({"eval/mrr": 0.6}, exit_code=1)
+    passed = judge(run, version)
+    verdict = passed.xcom()
+    stopped = judge(weak, worse, mode="skip")
+    failed = judge(weak, worse)
+    refused = judge(broken, version)
+    assert [one.state for one in (passed, stopped, failed, refused)] == [
+        "success",
+        "success",
+        "failed",
+        "failed",
+    ]
+    # Airflow sends no event for a task that fails.
+    told = [event["extra"]["wandb_decision"] for one in (passed, stopped) for event in one.outlet_events]
+    assert [(one["kind"], one["event"], one["after"]["digest"]) for one in told] == [
+        ("verdict", "passed", version.digest),
+        ("verdict", "stopped", worse.digest),
+    ]
+    entries = AuditLog(hook, "model", unique).entries()
+    assert [(entry.kind, entry.event) for entry in entries] == [
+        ("verdict", "passed"),
+        ("verdict", "stopped"),
+        ("verdict", "stopped"),
+        ("verdict", "refused"),
+    ]
+    assert entries[0].verdict == verdict
+    assert "eval/mrr = 0.4: must be at least 0.5" in entries[1].why
+    assert "is 'failed', not 'finished'" in entries[3].why
+    assert entries[3].verdict is None
+    assert entries[3].after.digest == version.digest

@@ -7,6 +7,8 @@ from starlette.responses import Response
 
 from wandb_airflow_provider.devserver.artifacts import protection
 from wandb_airflow_provider.devserver.artifacts.queries import (
+    CollectionRecord,
+    VersionRecord,
     alias_history,
     get_collection,
     list_collections,
@@ -21,6 +23,7 @@ from wandb_airflow_provider.devserver.pages.templating import render
 from wandb_airflow_provider.devserver.queries import get_project
 
 _CHANGES = 50
+_REASONS = ("airflow_promotion", "airflow_rollback")
 
 
 def registry(request: Request) -> Response:
@@ -52,9 +55,26 @@ def _show(request: Request, entity: str, project: str, what: str) -> Response:
         title=what[0].upper() + what[1:],
         collections=[(collection, version_rows(backend, collection)) for collection in collections],
         changes=sorted(changes, key=lambda change: change.at, reverse=True)[:_CHANGES],
+        reasons=reasons,
         protected=_protected(backend, entity, project),
         automation_count=count_automations(backend, entity, project),
     )
+
+
+def reasons(collection: CollectionRecord, version: VersionRecord) -> list[tuple[str, str]]:
+    """Return the aliases that Airflow gave a version, by its metadata, each with the page that says why."""
+    found: dict[str, tuple[str, str]] = {}
+    for key in _REASONS:
+        given = version.metadata.get(key)
+        for target, record in given.items() if isinstance(given, dict) else ():
+            place, _, alias = target.rpartition(":")
+            page = record.get("page") if isinstance(record, dict) else None
+            if not isinstance(page, str) or not page.startswith(("http://", "https://")):
+                continue
+            if place.rpartition("/")[2] == collection.name:
+                # Of a promotion and a rollback, the later one.
+                found[alias] = max(found.get(alias, ("", "")), (str(record.get("at")), page))
+    return [(alias, page) for alias, (_, page) in sorted(found.items())]
 
 
 def _protected(backend: Backend, entity: str, project: str) -> list[str]:
