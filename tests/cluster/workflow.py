@@ -32,16 +32,12 @@ def until_approval(airflow: AirflowCluster) -> DagRun:
     # Its schedule starts the latest interval as soon as it is let run.
     airflow.api.unpause("weekly_retraining")
     run = airflow.wait_for_new_run("weekly_retraining", frozenset(known))
-    airflow.wait_for_task(
+    asked = airflow.wait_for_task(
         "weekly_retraining", run.dag_run_id, "approve", WAITING_FOR_PERSON, timeout=RUN_TIMEOUT
     )
-    # Airflow fails a task that is answered before the scheduler has heard that its worker is through with it.
-    heard = "executor event with state success for task instance TaskInstanceKey("
-    heard += "dag_id='weekly_retraining', task_id='approve'"
-    log = airflow.log_path("scheduler")
     wait_for(
         "the scheduler to have seen the question",
-        lambda: True if heard in log.read_text(errors="replace") else None,
+        lambda: airflow.has_parked(asked) or None,
         timeout=_SEEN_TIMEOUT,
         check=airflow.check,
     )

@@ -14,8 +14,6 @@ from wandb_airflow_provider.demo.polling import wait_for
 from wandb_airflow_provider.hooks.audit_log import AuditLog
 from wandb_airflow_provider.hooks.wandb import WandbHook
 
-# Airflow 3.3.2 fails a task that is answered before the scheduler has seen that its process ended to wait.
-SEEN = "Received executor event with state success for task instance TaskInstanceKey(dag_id='approvals', task_id={!r}"
 # The other two are past their time a second after they are asked.
 ASKED = ("approved.approve", "rejected.approve")
 
@@ -41,11 +39,10 @@ def test_an_answer_decides_and_is_kept_and_without_one_nothing_is_promoted(
     assigned = {entry["task_instance"]["task_id"]: entry["assigned_users"] for entry in details}
     assert assigned["rejected.approve"] == [{"id": "Anonymous", "name": "Anonymous"}]
 
-    def seen() -> bool | None:
-        log = airflow_cluster.log_path("scheduler").read_text()
-        return True if all(SEEN.format(task_id) in log for task_id in ASKED) else None
+    def parked() -> bool | None:
+        return all(airflow_cluster.has_parked(questions[task_id].task) for task_id in ASKED) or None
 
-    wait_for("the scheduler to see that both wait", seen, timeout=120)
+    wait_for("the scheduler to see that both wait", parked, timeout=120)
     api.answer(questions["approved.approve"], "Approve", {"alias": "staging", "note": "Looks <good>."})
     api.answer(questions["rejected.approve"], "Reject", {"note": "Not on a Friday."})
     ended = airflow_cluster.wait_for_run("approvals", run.dag_run_id)

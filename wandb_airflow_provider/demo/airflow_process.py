@@ -224,6 +224,18 @@ class AirflowCluster:
             check=self.check,
         )
 
+    def has_parked(self, task: TaskInstance) -> bool:
+        """
+        Return whether the scheduler has seen that the process of a task that waits for a person has ended.
+
+        Airflow 3.3.2 fails a task that is answered before: the event of that end then meets a task that is queued
+        again.
+        """
+        key = f"dag_id={task.dag_id!r}, task_id={task.task_id!r}, run_id={task.dag_run_id!r}, "
+        key += f"try_number={task.try_number}, map_index={task.map_index}"
+        seen = f"executor event with state success for task instance TaskInstanceKey({key})"
+        return seen in self.log_path("scheduler").read_text("utf-8", errors="replace")
+
     def wait_for_new_run(
         self, dag_id: str, known: frozenset[str] = frozenset(), *, timeout: float = 120.0
     ) -> DagRun:

@@ -22,9 +22,6 @@ __all__ = ["DagRunWatch", "TaskFailedError"]
 
 APPROVE = "Approve"
 _POLL_INTERVAL = 0.7
-# Airflow 3.3.2 fails a task that is answered before the scheduler has seen it go to wait: the event of the first
-# execution's end then meets a task that is queued again.
-_SETTLING_SECONDS = 2.0
 _LOG_LINES = 25
 _REPORT_LINES = 12
 _ESCAPED = re.compile(r"\\([^\w\s])")
@@ -70,7 +67,6 @@ class DagRunWatch:
         self._say(f"DAG run {run.dag_id} / {run.dag_run_id}")
         self._say(f"  {self.run_url(run)}")
         began, for_person = time.monotonic(), 0.0
-        seen: dict[str, float] = {}
         asked: set[str] = set()
         while True:
             self._cluster.check()
@@ -84,8 +80,8 @@ class DagRunWatch:
                 return run
             waiting = self._questions(run, tasks)
             for approval in waiting:
-                label, now = approval.task.label, time.monotonic()
-                if label not in asked and now - seen.setdefault(label, now) >= _SETTLING_SECONDS:
+                label = approval.task.label
+                if label not in asked and self._cluster.has_parked(approval.task):
                     asked.add(label)
                     self._ask(run, approval)
             if waiting and self._interactive:
