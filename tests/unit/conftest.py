@@ -18,6 +18,7 @@ import pytest
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 _NUMBERS = itertools.count()
+_servers: list[Any] = []
 
 
 @pytest.fixture(scope="session")
@@ -27,8 +28,17 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     from wandb_airflow_provider.devserver import DevServer
 
     with DevServer(tmp_path_factory.mktemp("devserver"), seed="unit") as running:
+        _servers.append(running)
         yield running
+        _servers.remove(running)
         wandb.teardown()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def fresh_request_log() -> None:
+    """Forget the requests of other modules: only the latest 5,000 are kept, and tests count from where they begin."""
+    for running in _servers:
+        running.backend.requests.clear()
 
 
 @pytest.fixture
