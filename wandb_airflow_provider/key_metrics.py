@@ -28,7 +28,7 @@ def key_metrics(summary: Any) -> dict[str, float]:
     """
     found: dict[str, float] = {}
     for name, value in _flat(summary):
-        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf:
             found[name] = value
             if len(found) == _MOST:
                 break

@@ -140,7 +140,8 @@ def client(connection: WandbConnection) -> wandb.Api:
     :raises WandbUnavailableError: W&B cannot be reached.
     """
     key = (os.getpid(), connection)
-    if key not in _clients:
+    found = _clients.get(key)
+    if found is None:
         import wandb
 
         _quiet()
@@ -162,7 +163,8 @@ def client(connection: WandbConnection) -> wandb.Api:
                 # wandb tries out a key by itself, and a token at its first use, which may be much later.
                 _ = api.viewer
         _clients[key] = api
-    return _clients[key]
+        return api
+    return found
 
 
 @contextmanager
@@ -493,5 +495,6 @@ def translate_errors(action: str, connection: object) -> Iterator[None]:
 
 
 def _forget(connection: object) -> None:
-    for key in [key for key in _clients if key[1] == connection]:
-        del _clients[key]
+    for key in list(_clients):
+        if key[1] == connection:
+            _clients.pop(key, None)

@@ -29,6 +29,7 @@ RATE_LIMIT_HEADERS = {
     "RateLimit-Reset": "60",
 }
 _NO_ANSWER = 0
+_WITHOUT_BODY = (204, 304)
 
 Hangup = Callable[[tuple[str, int]], None]
 
@@ -46,6 +47,7 @@ class Exchange:
     """
     A request under way.
 
+    :param method: Its HTTP method.
     :param operation: The GraphQL operation, once it is known.
     :param variables: The variables of that operation, once they are known.
     :param body: The JSON body of another request, once it is known.
@@ -55,7 +57,7 @@ class Exchange:
 
     def __init__(self, backend: Backend, scope: Scope) -> None:
         self._backend = backend
-        self._method, self._path = str(scope["method"]), str(scope["path"])
+        self.method, self._path = str(scope["method"]), str(scope["path"])
         self._started = time.perf_counter()
         self._generation = backend.store.generation
         self._audited = False
@@ -87,7 +89,7 @@ class Exchange:
 
         :raises InjectedFailure: it asks for an error.
         """
-        fault = self._backend.faults.take(self.operation, self._method, self._path)
+        fault = self._backend.faults.take(self.operation, self.method, self._path)
         if fault is None:
             return
         if fault.kind == "delay":
@@ -120,7 +122,7 @@ class Exchange:
             RecordedRequest(
                 operation=self.operation,
                 path=mask_text(self._path),
-                method=self._method,
+                method=self.method,
                 status=self.status,
                 variables=excerpt.of(self.variables),
                 error=failure or self.error,
@@ -206,12 +208,14 @@ class _Sender:
             headers.update(RATE_LIMIT_HEADERS)
         if self._exchange.closes:
             headers["Connection"] = "close"
-        cut = self._exchange.cut
+        length, cut = headers.get("content-length"), self._exchange.cut
         if cut is not None:
-            self._left = _bytes_until(cut.after_bytes, headers.get("content-length"))
+            self._left = _bytes_until(cut.after_bytes, length)
             if self._left is None:
                 self._stop()
                 return
+        if self._is_whole(message["status"], length):
+            self._exchange.record()
         await self._send(message)
 
     async def _body(self, message: Message) -> None:
@@ -227,6 +231,10 @@ class _Sender:
             # Before it is sent: who has the answer finds the record.
             self._exchange.record()
         await self._send(message)
+
+    def _is_whole(self, status: int, length: str | None) -> bool:
+        """Tell whether the headers alone make a client have the whole answer."""
+        return length == "0" or status in _WITHOUT_BODY or self._exchange.method == "HEAD"
 
     def _stop(self) -> None:
         self._is_cut = True

@@ -71,11 +71,18 @@ def annotate_run(
         if table is not None:
             added[table.key] = _upload_table(hook, run, table, folder)
         own = _Note.new(note)
-        _upload(run, folder, own.file, json.dumps(added, separators=(",", ":")).encode())
+        content = json.dumps(added, separators=(",", ":")).encode()
+        _upload(run, folder, own.file, content)
         for number in range(_ROUNDS):
             api.flush()  # type: ignore[no-untyped-call]
             run = api.run(ref.path)
-            lost = _lost(run, own)
+            newest = _newest(run)
+            if number == 0 and own < newest.get(own.name, own):
+                # An earlier one, by a machine whose clock is ahead of this one's.
+                own = own.after(newest[own.name])
+                _upload(run, folder, own.file, content)
+            newest[own.name] = max(own, newest.get(own.name, own))
+            lost = _lost(run, newest)
             if not lost:
                 return
             changes: dict[str, Any] = {}
@@ -112,6 +119,10 @@ class _Note(NamedTuple):
         digest = hashlib.sha256(note.encode()).hexdigest()[:8]
         return cls(f"{slug(note)}-{digest}", f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{uuid.uuid4().hex[:8]}")
 
+    def after(self, other: _Note) -> _Note:
+        """Return a note of this name that is newer than another one."""
+        return self._replace(stamp=f"{other.stamp}-{uuid.uuid4().hex[:8]}")
+
     @property
     def file(self) -> str:
         return f"{_NOTES}/{self.name}/{self.stamp}.json"
@@ -122,14 +133,19 @@ class _Note(NamedTuple):
         return f"{_NOTES}/{self.name}"
 
 
-def _lost(run: Any, own: _Note) -> list[_Note]:
-    """Return the notes that are not in the run's summary, of each name the newest."""
-    newest = {own.name: own}
+def _newest(run: Any) -> dict[str, _Note]:
+    """Return the newest note of each name among the run's files."""
+    newest: dict[str, _Note] = {}
     for file in run.files(pattern=f"{_NOTES}/%"):
         parts = str(file.name).removeprefix(f"{_NOTES}/").removesuffix(".json").split("/")
         if len(parts) == 2:
             found = _Note(*parts)
             newest[found.name] = max(found, newest.get(found.name, found))
+    return newest
+
+
+def _lost(run: Any, newest: dict[str, _Note]) -> list[_Note]:
+    """Return the notes that are not in the run's summary."""
     summary = run.summary_metrics or {}
     return [note for note in newest.values() if str(summary.get(note.key) or "") < note.stamp]
 

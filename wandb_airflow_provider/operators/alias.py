@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from wandb_airflow_provider.artifacts import ArtifactRef
 from wandb_airflow_provider.exceptions import (
     WandbConfigurationError,
-    WandbPermanentError,
+    WandbError,
     WandbPromotionRefusedError,
 )
 from wandb_airflow_provider.operators.base import WandbBaseOperator
@@ -201,8 +201,8 @@ class AliasOperator(WandbBaseOperator):
 
         try:
             trail = self._audit.trail()
-        except WandbPermanentError as error:
-            # The alias has moved: an audit that holds something else besides is no reason to fail now.
+        except WandbError as error:
+            # The alias has moved, and a retry would call it unchanged: no reason to fail now.
             self.log.warning("The page shows this decision alone: %s", error)
             trail = AuditTrail(self._audit.path, [entry])
         return cleaned(history_document(trail.history(entry.target, holder)), self.hook.privacy.text)

@@ -188,6 +188,8 @@ class WandbApprovalOperator(TaskRunSource, ApprovalOperator):
             context,
             audit,
             entry._replace(
+                # The verdict knows who held the gate's alias, and of another one nobody.
+                before=entry.before if target.alias == self.alias else None,
                 approval={name: answer[name] for name in ("by", "at", "params")},
                 note=params.get(NOTE_PARAM) or None,
                 why=None if approved else why,

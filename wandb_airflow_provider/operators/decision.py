@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from wandb_airflow_provider.audit import AuditEntry
+from wandb_airflow_provider.exceptions import WandbError
 from wandb_airflow_provider.promotion import TaskMark
 from wandb_airflow_provider.provenance import map_index, task_provenance
 
@@ -60,18 +61,25 @@ def settle(context: Context, audit: AuditLog, entry: AuditEntry) -> AuditEntry:
     """
     Append a decision that changes no alias to the audit, close that, and tell the task's outlets.
 
-    :raises WandbError: the audit could not be written.
+    :raises WandbError: the audit could not be written. The outlets are told all the same, without an entry of it.
     """
     try:
         written = audit.append(entry)
+    except WandbError:
+        tell_outlets(context, entry, None)
+        raise
     finally:
         audit.close()
     tell_outlets(context, written, audit.path)
     return written
 
 
-def tell_outlets(context: Context, entry: AuditEntry, audit: str) -> None:
-    """Give the asset events of this task's outlets the decision; Airflow sends them when the task succeeds."""
+def tell_outlets(context: Context, entry: AuditEntry, audit: str | None) -> None:
+    """
+    Give the asset events of this task's outlets the decision; Airflow sends them when the task succeeds.
+
+    :param audit: Path of the audit that the entry is in, if it is in one.
+    """
     value: Any = {
         **entry.target.to_json(),
         "kind": entry.kind,
@@ -84,7 +92,7 @@ def tell_outlets(context: Context, entry: AuditEntry, audit: str) -> None:
         "note": entry.note,
         "why": entry.why,
         "task": entry.task.to_json(),
-        "audit": f"{audit}:v{entry.number}",
+        "audit": f"{audit}:v{entry.number}" if audit else None,
     }
     for outlet in context["task"].outlets:
         context["outlet_events"][outlet].extra[DECISION_KEY] = value

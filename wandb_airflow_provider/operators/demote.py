@@ -82,7 +82,6 @@ class WandbDemoteOperator(AliasOperator):
                 move.take_away(holder)
                 entry = move.complete()
         changed = entry.event == "done"
-        self._forget(context)
         self._tell_outlets(context, entry)
         previous = before if changed else None
         self._show(
@@ -91,6 +90,7 @@ class WandbDemoteOperator(AliasOperator):
             None,
             {"changed": changed, "version": None, "previous": previous.path if previous else None},
         )
+        self._forget(context)
         self.log.info("Nothing holds %s now (before: %s).", self._target, previous or "nothing")
         return self._result(wandb_run, changed, previous, None)
 

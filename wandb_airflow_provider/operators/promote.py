@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from wandb_airflow_provider.artifacts import ArtifactRef
 from wandb_airflow_provider.exceptions import (
     WandbConfigurationError,
-    WandbPermanentError,
+    WandbError,
     WandbPromotionLostError,
     WandbPromotionRefusedError,
 )
@@ -172,7 +172,6 @@ class WandbPromoteOperator(AliasOperator):
             record = record.completed()
             metadata = self.hook.artifact_metadata(version)
             self.hook.update_artifact_metadata(version, record.added_to(metadata))
-        self._forget(context)
         assert holder is not None
         changed = not held or resumed
         self._tell_outlets(context, entry)
@@ -189,6 +188,7 @@ class WandbPromoteOperator(AliasOperator):
                 "approved_by": self._consent.by if self._consent else None,
             },
         )
+        self._forget(context)
         previous = record.previous if changed else holder
         if changed:
             self.log.info("%s now is %s (before: %s).", self._target, holder, previous or "nothing")
@@ -209,7 +209,8 @@ class WandbPromoteOperator(AliasOperator):
                 with self.hook.translate_errors(f"read what the W&B run {path} used"):
                     used = self.hook.get_conn().run(path).used_artifacts()
                     found += [str(one.qualified_name) for one in used if one.digest != digest]
-            except WandbPermanentError as error:
+            except WandbError as error:
+                # The alias has moved: that it has must be written down, also while this cannot be read.
                 self.log.warning("What the version was made from is not written down: %s", error)
         return list(dict.fromkeys(found))
 

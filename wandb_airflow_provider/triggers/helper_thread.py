@@ -24,6 +24,7 @@ class HelperThread(Executor):
 
     def __init__(self, name: str) -> None:
         self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._asked: set[asyncio.Future[Any]] = set()
         self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
         self._thread.start()
 
@@ -42,7 +43,17 @@ class HelperThread(Executor):
 
         # Airflow 3.1 asks its supervisor, for a connection, on the loop that this remembers; from another thread it
         # would start a loop of its own, and two that read the answers of one socket end the triggerer.
-        return await sync_to_async(work, thread_sensitive=False, executor=self)()  # type: ignore[call-overload, no-any-return]
+        asked = asyncio.ensure_future(sync_to_async(work, thread_sensitive=False, executor=self)())  # type: ignore[call-overload]
+        self._asked.add(asked)
+        asked.add_done_callback(self._heard)
+        # Whoever waits may be cancelled; an answer that nobody read would be taken for that to the next question.
+        return await asyncio.shield(asked)
+
+    def _heard(self, asked: asyncio.Future[Any]) -> None:
+        self._asked.discard(asked)
+        if not asked.cancelled():
+            # Where nobody waits any more, asyncio would report an error as never retrieved.
+            asked.exception()
 
     def submit(self, function: Callable[..., T], /, *arguments: Any, **named: Any) -> Future[T]:
         """Have the thread make a call."""

@@ -28,8 +28,12 @@ _HURRY_SECONDS = 5.0
 class Reader(Protocol):
     """Reads W&B. Its methods block, and are called in one thread, one at a time."""
 
-    def read(self, targets: Collection[Any], strict: Collection[Any]) -> Mapping[Any, Any]:
-        """Return an observation of each target; an error is an observation too."""
+    def read(self, targets: Collection[Any], strict: Collection[Any], anew: bool) -> Mapping[Any, Any]:
+        """
+        Return an observation of each target; an error is an observation too.
+
+        :param anew: Somebody asks for the first time, who shall not get the answer of an earlier read.
+        """
 
     def complete(self, ref: ArtifactRef) -> ArtifactRef:
         """Return the reference with its URL and source run."""
@@ -149,7 +153,7 @@ class Poll:
                     await self._wait(None)
                 await asyncio.sleep(min(_GATHER_SECONDS, self._interval / 10))
                 fresh, began = self._begin()
-                found = await self._call(self._reader.read, *self._targets())
+                found = await self._call(self._reader.read, *self._targets(), fresh)
                 # An equal observation stays the same object, by which a trigger knows that nothing is new to it.
                 latest = {key: known[key] if known.get(key) == seen else seen for key, seen in found.items()}
                 changed = any(latest[key] is not known.get(key) for key in latest)

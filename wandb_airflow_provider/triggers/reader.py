@@ -57,10 +57,16 @@ class WandbReader(ABC):
     def _read(self, hook: WandbHook, targets: Sequence[Any], strict: Collection[Any]) -> Mapping[Any, Any]:
         """Return an observation of each target, or raise the error that concerns all."""
 
-    def read(self, targets: Collection[Any], strict: Collection[Any] = ()) -> Mapping[Any, Any]:
-        """Return an observation of each target; never raises."""
+    def read(
+        self, targets: Collection[Any], strict: Collection[Any] = (), anew: bool = False
+    ) -> Mapping[Any, Any]:
+        """
+        Return an observation of each target; never raises.
+
+        :param anew: Ask for what W&B has refused, too.
+        """
         now = time.monotonic()
-        self._refused = {target: told for target, told in self._refused.items() if told[0] > now}
+        self._refused = {target: told for target, told in self._refused.items() if told[0] > now and not anew}
         try:
             found = self._read_apart(
                 [t for t in targets if t not in self._refused], strict, [_ISOLATING_READS]

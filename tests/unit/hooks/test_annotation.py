@@ -3,6 +3,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -67,6 +68,23 @@ def test_a_later_note_of_a_name_replaces_the_earlier_one(
         annotate_run(hook, ref, "gate", {"gate/passed": passed})
     annotate_run(hook, ref, "other", {"other/passed": True})
     assert hook.get_run(ref).summary["gate/passed"] is False
+
+
+def test_a_later_note_counts_also_where_the_clock_is_behind(
+    hook: WandbHook, log_run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Ahead(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> datetime:
+            return datetime.now(tz) + timedelta(hours=1)
+
+    ref, _ = log_run({"mrr": 0.6})
+    with monkeypatch.context() as patch:
+        patch.setattr("wandb_airflow_provider.hooks.annotation.datetime", Ahead)
+        annotate_run(hook, ref, "gate", {"gate/passed": True})
+    for passed in (False, True, False):
+        annotate_run(hook, ref, "gate", {"gate/passed": passed})
+        assert hook.get_run(ref).summary["gate/passed"] is passed
 
 
 def test_a_run_that_is_not_there_is_named(hook: WandbHook, unique: str) -> None:

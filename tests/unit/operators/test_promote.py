@@ -227,6 +227,30 @@ def test_nothing_is_promoted_when_the_audit_cannot_be_written(
     assert holder() is None
 
 
+def test_what_only_explains_a_promotion_cannot_fail_it_once_the_alias_has_moved(
+    judged: Any,
+    promote: Any,
+    holder: Any,
+    trail: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from wandb.apis.public import Run
+
+    version, verdict = judged("a")
+
+    def away(self: Any) -> None:
+        raise WandbUnavailableError("the line is down")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(AuditLog, "trail", away)
+        patch.setattr(Run, "used_artifacts", away)
+        finished = promote(verdict, retries=2)
+
+    assert (finished.state, finished.xcom()["changed"]) == ("success", True)
+    assert holder().digest == version.digest
+    assert [entry.event for entry in trail()] == ["intended", "done"]
+
+
 def test_a_version_with_another_digest_than_the_verdict_s_is_refused_and_nothing_is_written(
     server: Any, judged: Any, promote: Any, holder: Any
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import selectors
+import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import aclosing
@@ -38,7 +39,9 @@ class Table:
         self.reads: list[list[str]] = []
         self.closed = 0
 
-    def read(self, targets: Collection[str], strict: Collection[str] = ()) -> Mapping[str, Any]:
+    def read(
+        self, targets: Collection[str], strict: Collection[str] = (), anew: bool = False
+    ) -> Mapping[str, Any]:
         self.reads.append(sorted(targets))
         return {target: Observation(missing=self.held.get(target)) for target in targets}
 
@@ -117,7 +120,9 @@ def test_what_a_trigger_reported_is_kept_once_it_is_stored_and_only_while_the_tr
 
 def test_a_target_that_w_and_b_refuses_slows_no_other_down() -> None:
     class Partly(Table):
-        def read(self, targets: Collection[str], strict: Collection[str] = ()) -> Mapping[str, Any]:
+        def read(
+            self, targets: Collection[str], strict: Collection[str] = (), anew: bool = False
+        ) -> Mapping[str, Any]:
             refused = Observation(error=WandbPermanentError("refused"))
             return {**super().read(targets, strict), "refused": refused}
 
@@ -233,7 +238,9 @@ class Outage(Table):
         """Return the times of the reads that failed, from the first of them on."""
         return [at - self.times[2] for at in self.times[2:] if at - self.times[2] < self.seconds]
 
-    def read(self, targets: Collection[Any], strict: Collection[Any] = ()) -> Mapping[Any, Any]:
+    def read(
+        self, targets: Collection[Any], strict: Collection[Any] = (), anew: bool = False
+    ) -> Mapping[Any, Any]:
         self.times.append(self.loop.time())
         self.loop.call_soon_threadsafe(self.read_again.set)
         if len(self.times) > 2 and self.times[-1] - self.times[2] < self.seconds:
@@ -315,6 +322,10 @@ def test_a_target_that_w_and_b_refuses_fails_alone(names: list[str]) -> None:
     reads = reader.reads
     assert reader.read(names) == found
     assert reader.reads == reads + 1
+    # Who joins later, after somebody saw to it, does not get the old answer.
+    reader.refused = ()
+    assert reader.read(names)["t17"].error is not None
+    assert reader.read(names, (), True)["t17"].error is None
     reader.close()
 
 
@@ -355,6 +366,29 @@ def test_a_call_that_asks_airflow_s_supervisor_does_so_on_the_loop_of_the_trigge
         try:
             # As Airflow 3.1 does for a connection; on another loop it would read the answers meant for others.
             return await thread.call(lambda: async_to_sync(ask)()) is asyncio.get_running_loop()
+        finally:
+            thread.end(lambda: None)
+
+    assert asyncio.run(scenario())
+
+
+def test_a_cancelled_trigger_leaves_no_answer_of_the_supervisor_unread() -> None:
+    asked, answered = threading.Event(), threading.Event()
+
+    async def ask() -> None:
+        asked.set()
+        await asyncio.sleep(0.2)
+        answered.set()
+
+    async def scenario() -> bool:
+        thread = HelperThread("test")
+        try:
+            waiting = asyncio.ensure_future(thread.call(lambda: async_to_sync(ask)()))
+            await asyncio.to_thread(asked.wait, 30)
+            waiting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+            return await asyncio.to_thread(answered.wait, 30)
         finally:
             thread.end(lambda: None)
 

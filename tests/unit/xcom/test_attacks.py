@@ -379,6 +379,31 @@ def test_what_values_unpack_to_counts_together(
 
 
 @pytest.mark.parametrize("codec", ["pandas", "polars", "arrow"])
+def test_a_table_of_an_old_version_is_refused(tmp_path: Path, codec: str) -> None:
+    table = pa.table({"a": [1, 2]})
+    options = pa.ipc.IpcWriteOptions(metadata_version=pa.ipc.MetadataVersion.V4)
+    with pa.ipc.new_stream(str(tmp_path / "table.arrows"), table.schema, options=options) as writer:
+        writer.write_table(table)
+    with pytest.raises(WandbXComRefusedError, match="a message of version 4"):
+        codec_named(codec).read(tmp_path, {"unpacked_bytes": 1000}, LIMITS)
+
+
+@pytest.mark.parametrize("place", ["others", "nested", "table"])
+def test_a_column_of_objects_whose_rows_share_a_category_is_refused(tmp_path: Path, place: str) -> None:
+    words = pa.DictionaryArray.from_arrays(pa.array([0] * 9, pa.int8()), pa.array(["x" * 100]))
+    lists = pa.ListArray.from_arrays(list(range(10)), words)
+    table = pa.Table.from_pandas(pd.DataFrame(index=range(9)))
+    shared = pa.table({"0": words if place == "others" else lists})
+    if place == "table":
+        stream(shared, tmp_path / "table.arrows")
+    else:
+        stream(table, tmp_path / "table.arrows")
+        stream(shared, tmp_path / "others.arrows")
+    with pytest.raises(WandbXComRefusedError, match="hold categories"):
+        codec_named("pandas").read(tmp_path, {**PANDAS, "arrow": [], "unpacked_bytes": 5000}, LIMITS)
+
+
+@pytest.mark.parametrize("codec", ["pandas", "polars", "arrow"])
 def test_a_table_of_many_rows_and_no_bytes_is_refused(tmp_path: Path, codec: str) -> None:
     assert len(stream(pa.table({"a": pa.nulls(1 << 22)}), tmp_path / "table.arrows")) < 10_000
     with pytest.raises(WandbXComRefusedError, match="it declares"):

@@ -178,6 +178,8 @@ indexes = st.sampled_from(
         lambda n: pd.MultiIndex.from_arrays([range(n), list("ab" * n)[:n]], names=["i", None]),
         lambda n: pd.CategoricalIndex(["q"] * n),
         lambda n: pd.Index([0.5] * n, name="same"),
+        lambda n: pd.period_range("2026-01", periods=n, freq="M"),
+        lambda n: pd.timedelta_range("1h", periods=n, freq="h"),
     ]
 )
 
@@ -229,6 +231,51 @@ def test_a_column_of_objects_that_arrow_would_change_is_refused(values: list[Any
         stored(frame)
 
 
+@pytest.mark.parametrize(
+    "values",
+    [
+        pd.cut([1.0, 2.0, 3.0], 2),
+        pd.Categorical(pd.period_range("2026-01", periods=3, freq="M")),
+        pd.Categorical(pd.date_range("2026-01-01", periods=3, tz="Europe/Berlin")),
+    ],
+    ids=["intervals", "periods", "times"],
+)
+def test_categories_that_arrow_would_change_are_refused_as_column_index_and_labels(values: Any) -> None:
+    frame = pd.DataFrame({"c": values, "k": [1, 2, 3]})
+    labelled = pd.DataFrame([[1, 2, 3]], columns=pd.CategoricalIndex(values))
+    for value in (frame, frame["c"], frame.set_index("c"), frame.set_index(["k", "c"]), labelled):
+        with pytest.raises(WandbConfigurationError, match="it has categories of the type"):
+            stored(value)
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        pd.Index(pd.array([1, None], dtype="Int64")),
+        pd.Index(["x", None], dtype=object),
+        pd.Index([1, 2], dtype="int64[pyarrow]"),
+    ],
+    ids=["Int64", "object", "pyarrow"],
+)
+def test_an_index_that_arrow_would_change_is_refused(index: pd.Index) -> None:
+    for kept in (index, pd.MultiIndex.from_arrays([[1, 2], index])):
+        with pytest.raises(WandbConfigurationError, match="would come back as one of"):
+            stored(pd.DataFrame({"v": [1.5, 2.5]}, index=kept))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [pa.table({"a": [True] * 3000}), pl.DataFrame({"a": [True] * 3000}), pd.Series([None] * 3000)],
+    ids=["arrow", "polars", "pandas"],
+)
+def test_what_is_written_within_a_limit_can_be_read_within_it(value: Any, tmp_path: Path) -> None:
+    codec = codec_for(value)
+    assert codec is not None
+    meta = codec.write(value, tmp_path)
+    back = codec.read(tmp_path, meta, LIMITS._replace(max_bytes=meta["unpacked_bytes"]))
+    assert len(back) == 3000
+
+
 def test_a_frame_is_left_as_it_was_when_it_is_written() -> None:
     frame = pd.DataFrame({"a": [1]}, index=pd.Index([2], name="i"))
     before = frame.copy()
@@ -243,6 +290,11 @@ def test_a_polars_frame_comes_back(frame: pl.DataFrame) -> None:
     back, _ = stored(frame)
     assert_polars_equal(back, frame)
     assert back.schema == frame.schema
+
+
+def test_a_polars_frame_of_rows_without_columns_is_refused() -> None:
+    with pytest.raises(WandbConfigurationError, match="3 rows and no columns"):
+        stored(pl.DataFrame(height=3))
 
 
 def test_a_polars_series_comes_back() -> None:

@@ -26,6 +26,7 @@ from wandb_airflow_provider.xcom.reference import Producer, StoredReference
 from wandb_airflow_provider.xcom.stores.artifact import add_references, log_value, new_value
 from wandb_airflow_provider.xcom.stores.objects import ObjectStore
 from wandb_airflow_provider.xcom.stores.stored_file import StoredFile, stored_file
+from wandb_airflow_provider.xcom.stores.transfer import put_in_place, send
 
 FRAME = pd.DataFrame({"a": [1.5, 2.5], "b": ["x", "y"]})
 Raw = namedtuple("Raw", "value")
@@ -90,6 +91,38 @@ def test_a_folder_as_store_is_read_by_wandb_itself(
     artifact = hook.get_conn().artifact(raw["artifact"])
     found = Path(artifact.download(root=str(tmp_path / "back")))
     assert {path.name for path in found.iterdir()} == set(artifact.manifest.entries) > {INDEX_NAME}
+
+
+def test_a_file_that_is_sent_again_after_a_timeout_is_sent_whole(bucket: Any, tmp_path: Path) -> None:
+    (tmp_path / "value").write_bytes(b"content" * 1000)
+    place = open_place(f"s3://{bucket.name}/xcom", "XCom storage")
+    place.fs.connect()
+    attempts = []
+
+    def time_out_once(**_: Any) -> None:
+        attempts.append(1)
+        if len(attempts) == 1:
+            raise TimeoutError
+
+    place.fs.s3.meta.events.register("after-call.s3.PutObject", time_out_once)
+    send(place, [(tmp_path / "value", f"{place.root}/value")])
+    assert len(attempts) == 2
+    assert bucket.Object("xcom/value").get()["Body"].read() == b"content" * 1000
+
+
+def test_a_file_in_a_folder_is_replaced_as_a_whole(tmp_path: Path) -> None:
+    (tmp_path / "value").write_text("new")
+    target = tmp_path / "store" / ("n" * 255)
+    target.parent.mkdir()
+    target.write_text("published")
+    place = open_place(str(target.parent), "XCom storage")
+    with target.open() as reader:
+        send(place, [(tmp_path / "value", str(target))])
+        assert reader.read() == "published"
+    assert target.read_text() == "new"
+    with pytest.raises(FileNotFoundError):
+        put_in_place(str(target), lambda half: half.write_text("ha") and half.with_name("gone").read_text())
+    assert (target.read_text(), list(target.parent.iterdir())) == ("new", [target])
 
 
 def test_an_url_that_nothing_opens_is_refused_with_what_to_install() -> None:

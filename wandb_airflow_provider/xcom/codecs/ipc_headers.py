@@ -15,7 +15,9 @@ from typing import Any, NamedTuple
 
 __all__ = ["Declared", "declared"]
 
-_MESSAGE_HEADER_TYPE, _MESSAGE_HEADER = 1, 2
+_MESSAGE_VERSION, _MESSAGE_HEADER_TYPE, _MESSAGE_HEADER = 0, 1, 2
+# In messages before this version, Arrow also unpacks what their own metadata calls compressed.
+_VERSION_5 = 4
 _HEADER_SCHEMA, _HEADER_DICTIONARY, _HEADER_BATCH = 1, 2, 3
 _DICTIONARY_DATA = 1
 _BATCH_ROWS, _BATCH_NODES, _BATCH_BUFFERS, _BATCH_COMPRESSION = 0, 1, 2, 3
@@ -45,7 +47,7 @@ def declared(path: Path) -> Declared:
     """
     Read the headers of a stream.
 
-    :raises ValueError: it is compressed by anything but zstd, or a header leads out of it.
+    :raises ValueError: it is of an old version, compressed by anything but zstd, or a header leads out of it.
     :raises struct.error: it ends too early; like :class:`IndexError` and what Arrow raises.
     """
     import pyarrow as pa
@@ -73,6 +75,10 @@ def _messages(reader: Any) -> Iterator[Any]:
 
 def _of_message(metadata: bytes, body: memoryview) -> Declared:
     (message,) = struct.unpack_from("<I", metadata, 0)
+    version_at = _field(metadata, message, _MESSAGE_VERSION)
+    version = struct.unpack_from("<h", metadata, version_at)[0] if version_at else 0
+    if version != _VERSION_5:
+        raise ValueError(f"a message of version {version + 1}, which this backend does not write")
     kind_at = _field(metadata, message, _MESSAGE_HEADER_TYPE)
     kind = metadata[kind_at] if kind_at else 0
     header = _offset(metadata, message, _MESSAGE_HEADER)

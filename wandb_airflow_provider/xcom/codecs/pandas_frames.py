@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-__all__ = ["read_frame", "without_views"]
+__all__ = ["index_of", "read_frame", "without_views"]
 
 _NUMBERS = (
     *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
@@ -65,8 +65,8 @@ def read_frame(path: Path, stream: Declared) -> pd.DataFrame:
             )
     table = pa.Table.from_batches(kept, pa.schema([schema.field(name) for name in others], schema.metadata))
     del kept
-    levels = [name for name in _index_columns(schema) if isinstance(name, str)]
-    index = table.select(levels).to_pandas().index
+    levels = _levels(schema)
+    index = index_of(table)
     table = table.drop_columns(levels)
     parts = {names[0]: pd.DataFrame(block.T, index, names, copy=False) for names, block in blocks}
     for names in _in_parts(schema, set(table.column_names)):
@@ -77,16 +77,26 @@ def read_frame(path: Path, stream: Declared) -> pd.DataFrame:
     return pd.concat(found, axis=1) if len(found) > 1 else found[0] if found else pd.DataFrame(index=index)
 
 
-def without_views(schema: pa.Schema) -> pa.Schema:
+def index_of(table: pa.Table) -> pd.Index:
+    """Return the index of a table that was made of a frame; one that has levels in the table."""
+    return table.select(_levels(table.schema)).to_pandas().index
+
+
+def without_views(schema: pa.Schema, *, categories: bool = True) -> pa.Schema:
     """
     Return a schema of no types by which many rows share one stretch of memory, which pandas would copy for each.
 
+    :param categories: A column may be of categories, which pandas shares as well.
     :raises WandbXComRefusedError: it has one.
     """
     import pyarrow as pa
 
-    def shares(dtype: pa.DataType) -> bool:
+    def shares(dtype: pa.DataType, categories: bool = False) -> bool:
         kinds = pa.types
+        if isinstance(dtype, pa.BaseExtensionType):
+            return shares(dtype.storage_type)
+        if kinds.is_dictionary(dtype):
+            return not categories or shares(dtype.value_type)
         return (
             kinds.is_string_view(dtype)
             or kinds.is_binary_view(dtype)
@@ -96,9 +106,11 @@ def without_views(schema: pa.Schema) -> pa.Schema:
             or any(shares(dtype.field(number).type) for number in range(dtype.num_fields))
         )
 
-    wrong = [field.name for field in schema if shares(field.type)]
+    wrong = [field.name for field in schema if shares(field.type, categories)]
     if wrong:
-        raise WandbXComRefusedError(f"Refused a stored pandas value: the columns {wrong[:5]} are views.")
+        raise WandbXComRefusedError(
+            f"Refused a stored pandas value: the columns {wrong[:5]} are views, or hold categories."
+        )
     return schema
 
 
@@ -159,6 +171,10 @@ def _converted(table: pa.Table, index: pd.Index) -> pd.DataFrame:
             part[name] = part[name].copy()
     part.index = index
     return part
+
+
+def _levels(schema: pa.Schema) -> list[str]:
+    return [name for name in _index_columns(schema) if isinstance(name, str)]
 
 
 def _index_columns(schema: pa.Schema) -> list[Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from wandb_airflow_provider.xcom.codecs.ipc import (
     unstorable,
     write_table,
 )
-from wandb_airflow_provider.xcom.codecs.pandas_frames import read_frame, without_views
+from wandb_airflow_provider.xcom.codecs.pandas_frames import index_of, read_frame, without_views
 from wandb_airflow_provider.xcom.settings import Limits
 
 if TYPE_CHECKING:
@@ -55,17 +55,22 @@ class PandasCodec(Codec):
         frame.attrs = {}
         meta["name"] = value.name if isinstance(value, pd.Series) else None
         meta["index"] = list(frame.index.names)
-        freq = getattr(frame.index, "freq", None)
-        meta["freq"] = freq.freqstr if freq is not None else None
+        # The freq of periods is part of their dtype.
+        timed = isinstance(frame.index, pd.DatetimeIndex | pd.TimedeltaIndex)
+        meta["freq"] = frame.index.freq.freqstr if timed and frame.index.freq is not None else None
         meta["labels"] = None if meta["series"] else _write_labels(frame.columns, folder, what)
         _check_json(meta, what)
         frame.columns = pd.RangeIndex(frame.shape[1]).astype(str)
         frame.index = frame.index.set_names([None] * frame.index.nlevels)
+        _check_categories([*frame.dtypes, *(level.dtype for level in _levels(frame.index))], what)
         objects = _object_columns(frame)
         arrow = [str(name) for name, dtype in frame.dtypes.items() if isinstance(dtype, pd.ArrowDtype)]
         meta["arrow"] = arrow
         try:
-            write_table(pa.Table.from_pandas(frame.drop(columns=[*objects, *arrow])), folder / _DATA)
+            table = pa.Table.from_pandas(frame.drop(columns=[*objects, *arrow]))
+            _check_index(frame.index, table)
+            write_table(table, folder / _DATA)
+            del table
             columns: dict[str, Any] = {name: pa.chunked_array(pa.array(frame[name])) for name in arrow}
             for name in objects:
                 columns |= _object_column(name, list(frame[name]))
@@ -94,7 +99,7 @@ class PandasCodec(Codec):
                 frame.columns = _read_labels(meta["labels"], folder)
                 value = frame
             value.attrs = dict(meta["attrs"])
-        except (KeyError, TypeError, ValueError, IndexError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
             raise WandbXComRefusedError(f"Refused a stored pandas value: {error!r}.") from error
         return value
 
@@ -106,6 +111,7 @@ def _write_labels(columns: pd.Index, folder: Path, what: str) -> dict[str, Any]:
     if isinstance(columns, pd.RangeIndex):
         return {"range": [columns.start, columns.stop, columns.step], "names": list(columns.names)}
     levels = [columns.get_level_values(level) for level in range(columns.nlevels)]
+    _check_categories([level.dtype for level in levels], f"The labels of the columns of {what}")
     frame = pd.DataFrame({str(number): level for number, level in enumerate(levels)})
     objects = _object_columns(frame)
     try:
@@ -126,8 +132,8 @@ def _read_labels(labels: Mapping[str, Any], folder: Path) -> pd.Index:
         found: pd.Index = pd.RangeIndex(*labels["range"])
     else:
         table = read_table(folder / _LABELS)
-        without_views(table.schema)
         objects = [name for name in table.column_names if name.removesuffix(_NAN) in labels["objects"]]
+        without_views(table.drop_columns(objects).schema)
         frame = table.drop_columns(objects).to_pandas()
         if objects:
             frame = _with_others(frame, table.select(objects), ())
@@ -135,6 +141,40 @@ def _read_labels(labels: Mapping[str, Any], folder: Path) -> pd.Index:
         found = pd.Index(levels[0]) if len(levels) == 1 else pd.MultiIndex.from_arrays(levels)
     found.names = labels["names"]
     return found
+
+
+def _levels(index: pd.Index) -> list[pd.Index]:
+    import pandas as pd
+
+    return list(index.levels) if isinstance(index, pd.MultiIndex) else [index]
+
+
+def _check_categories(dtypes: Iterable[Any], what: str) -> None:
+    """Refuse categories that Arrow gives back as something else, or not at all."""
+    import pandas as pd
+    from pandas.api.types import is_extension_array_dtype
+
+    for dtype in dtypes:
+        if isinstance(dtype, pd.CategoricalDtype):
+            kind = dtype.categories.dtype
+            if is_extension_array_dtype(kind) and not isinstance(kind, pd.StringDtype):
+                raise unstorable(what, f"it has categories of the type {kind}")
+
+
+def _check_index(index: pd.Index, table: pa.Table) -> None:
+    """
+    Compare an index with what a reader makes of the table.
+
+    :raises ValueError: it is another one.
+    """
+    import pandas as pd
+
+    if isinstance(index, pd.RangeIndex):
+        return
+    back = index_of(table)
+    dtypes, found = ([level.dtype for level in _levels(one)] for one in (index, back))
+    if dtypes != found or not index.equals(back):
+        raise ValueError(f"its index of {dtypes} would come back as one of {found}")
 
 
 def _object_columns(frame: pd.DataFrame) -> list[str]:
@@ -176,7 +216,7 @@ def _with_others(frame: pd.DataFrame, table: pa.Table, arrow: Collection[str]) -
         if name in arrow:
             columns[name] = pd.Series(pd.arrays.ArrowExtensionArray(table[name]), index=frame.index)
             continue
-        without_views(table.select([name]).schema)
+        without_views(table.select([name]).schema, categories=False)
         values = np.empty(table.num_rows, dtype=object)
         values[:] = table[name].to_pylist()
         if name + _NAN in table.column_names:

@@ -8,8 +8,9 @@ from typing import Any
 
 from wandb_airflow_provider.exceptions import WandbXComRefusedError
 from wandb_airflow_provider.xcom.codecs.base import Codec, is_exactly
-from wandb_airflow_provider.xcom.codecs.ipc import check_streams, unstorable
+from wandb_airflow_provider.xcom.codecs.ipc import check_streams, describe_streams, unstorable
 from wandb_airflow_provider.xcom.codecs.packing import pack, unpack
+from wandb_airflow_provider.xcom.index import UNPACKED_BYTES
 from wandb_airflow_provider.xcom.settings import Limits
 
 __all__ = ["PolarsCodec"]
@@ -34,10 +35,14 @@ class PolarsCodec(Codec):
         frame = value.to_frame() if isinstance(value, pl.Series) else value
         if any(dtype == pl.Object for dtype in frame.dtypes):
             raise unstorable("A polars frame", "it has a column of Python objects")
+        if frame.height and not frame.width:
+            raise unstorable("A polars frame", f"it has {frame.height} rows and no columns")
         frame.write_ipc_stream(
             folder / _FILE, compression="uncompressed", compat_level=pl.CompatLevel.newest()
         )
-        return {"series": series, "rows": frame.height, **pack(folder)}
+        values = describe_streams(folder)[UNPACKED_BYTES]
+        unpacked = max(values, pack(folder)[UNPACKED_BYTES])
+        return {"series": series, "rows": frame.height, UNPACKED_BYTES: unpacked}
 
     def read(self, folder: Path, meta: Mapping[str, Any], limits: Limits) -> Any:
         """Return the frame."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -21,7 +20,7 @@ from wandb_airflow_provider.xcom.index import INDEX_NAME, MAX_INDEX_BYTES, Index
 from wandb_airflow_provider.xcom.reference import StoredReference
 from wandb_airflow_provider.xcom.settings import Limits
 from wandb_airflow_provider.xcom.stores.stored_file import StoredFile, stored_file
-from wandb_airflow_provider.xcom.stores.transfer import Arrival, check_link, gone, receive, send
+from wandb_airflow_provider.xcom.stores.transfer import Arrival, check_link, gone, put_in_place, receive, send
 
 __all__ = ["ObjectStore", "StoredObject"]
 
@@ -165,10 +164,7 @@ class ObjectStore:
         if not self._place.local:
             self._fs.pipe_file(target, content)
             return
-        Path(target).parent.mkdir(parents=True, exist_ok=True)
-        half = f"{target}.{os.getpid()}.half"
-        Path(half).write_bytes(content)
-        os.replace(half, target)
+        put_in_place(target, lambda half: half.write_bytes(content))
 
     def _read_index(self, source: str, what: str) -> bytes:
         if self._place.local:

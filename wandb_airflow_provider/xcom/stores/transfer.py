@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+import io
+import os
+import shutil
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
+from uuid import uuid4
 
 from wandb_airflow_provider.exceptions import WandbXComIntegrityError, WandbXComRefusedError
 from wandb_airflow_provider.object_storage import Place
 from wandb_airflow_provider.xcom.index import FileFacts, altered, check_content, check_file
 
-__all__ = ["Arrival", "check_link", "gone", "receive", "send", "speaks"]
+__all__ = ["Arrival", "check_link", "gone", "put_in_place", "receive", "send", "speaks"]
 
 _SMALL_BYTES = 4 << 20
 _SMALL_AT_A_TIME = 8
@@ -42,22 +46,55 @@ def send(place: Place, files: Iterable[tuple[Path, str]]) -> None:
 
     def copy(source: Path, target: str) -> None:
         if place.local:
-            Path(target).parent.mkdir(parents=True, exist_ok=True)
+            put_in_place(target, lambda half: shutil.copyfile(source, half))
+            return
         if not speaks(place, "s3"):
             place.fs.put_file(str(source), target)
             return
         size = source.stat().st_size
         if size < _WHOLE_BYTES and hasattr(place.fs, "call_s3"):
-            # Read while it is sent; what s3fs sends by itself it holds in memory, twice.
-            bucket, key, _ = place.fs.split_path(target)
-            with source.open("rb") as body:
-                place.fs.call_s3("put_object", Bucket=bucket, Key=key, Body=body)
+            _put_object(place.fs, source, target)
             return
         part = max(_PART_BYTES, -(-size // _MOST_PARTS))
         options = _known(place.fs.put_file, chunksize=part, max_concurrency=_PARTS_AT_A_TIME)
         place.fs.put_file(str(source), target, **options)
 
     _each(place, [(source.stat().st_size, copy, (source, target)) for source, target in files])
+
+
+def put_in_place(target: str, write: Callable[[Path], Any]) -> None:
+    """Write a file of this machine beside its place, and move it there: a reader sees the old one or all of it."""
+    Path(target).parent.mkdir(parents=True, exist_ok=True)
+    # Not longer by the file's own name, which may have all the length that names can have.
+    half = Path(target).with_name(f"{uuid4().hex}.half")
+    try:
+        write(half)
+        os.replace(half, target)
+    finally:
+        half.unlink(missing_ok=True)
+
+
+class _Body(io.BufferedReader):
+    """A file that is sent from its start by each attempt."""
+
+
+def _put_object(fs: Any, source: Path, target: str) -> None:
+    """Send a file while it is read; what s3fs sends by itself it holds in memory, twice."""
+    from fsspec.asyn import sync
+
+    bucket, key, _ = fs.split_path(target)
+    fs.connect()
+    client = sync(fs.loop, fs.get_s3, bucket)
+    # An attempt after a timeout begins with what s3fs was given, which the one before has read.
+    client.meta.events.register("before-parameter-build.s3.PutObject", _rewind, unique_id=__name__)
+    with _Body(io.FileIO(source)) as body:
+        fs.call_s3("put_object", Bucket=bucket, Key=key, Body=body)
+
+
+def _rewind(params: Mapping[str, Any], **_: Any) -> None:
+    body = params.get("Body")
+    if isinstance(body, _Body):
+        body.seek(0)
 
 
 def receive(place: Place, files: Iterable[Arrival], what: str) -> None:
