@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import json
 import re
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -81,6 +83,17 @@ def test_the_corners_are_the_oldest_of_both_and_the_newest_of_both() -> None:
         f"airflow-{choose(airflows)}-wandb-{choose(wandbs)}" for choose in (min, max)
     ]
     assert found[0][1] == "the oldest"
+
+
+def test_an_interpreter_of_the_cells_is_found_from_every_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python").symlink_to(sys.executable)
+    monkeypatch.chdir(tmp_path)
+    assert matrix.interpreter("bin/python") == str(tmp_path / "bin" / "python")
+    with pytest.raises(argparse.ArgumentTypeError, match=r"no interpreter 'bin/python9'"):
+        matrix.interpreter("bin/python9")
 
 
 def test_a_result_is_of_the_versions_that_its_cell_locks() -> None:

@@ -161,6 +161,19 @@ def newest_python(otherwise: str) -> str:
     return otherwise
 
 
+def interpreter(command: str) -> str:
+    """
+    Return where an interpreter is, wherever it is asked for afterwards.
+
+    :raises argparse.ArgumentTypeError: there is none.
+    """
+    found = shutil.which(command)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"There is no interpreter {command!r}.")
+    # Not resolved: a link in an environment is another interpreter than the one it leads to.
+    return str(Path(found).absolute())
+
+
 def corners(python: str) -> list[tuple[str, str]]:
     """Return the cells, with their interpreters, that every change is tested with."""
     oldest, *_, newest = names()
@@ -174,7 +187,7 @@ def run_cell(cell: str, python: str, wheel: Path, limit: float = LIMIT_SECONDS) 
     :param limit: Seconds for both.
     :raises CellError: the cell is not green.
     """
-    interpreter = install(cell, python, wheel)
+    cell_python = install(cell, python, wheel)
     work = WORK / "work" / cell
     shutil.rmtree(work, ignore_errors=True)
     unwanted = shutil.ignore_patterns("__pycache__")
@@ -183,11 +196,11 @@ def run_cell(cell: str, python: str, wheel: Path, limit: float = LIMIT_SECONDS) 
     shutil.copy(ROOT / "pyproject.toml", work)
     env = {**clean_environment(), "AIRFLOW_HOME": str(work / "airflow"), "WANDB_ERROR_REPORTING": "false"}
     end = time.monotonic() + limit
-    smoke = run(interpreter, "-W", "ignore", CELLS / "smoke.py", env=env, cwd=work / "dags")
+    smoke = run(cell_python, "-W", "ignore", CELLS / "smoke.py", env=env, cwd=work / "dags")
     print(smoke.strip().splitlines()[-1], flush=True)
     # The dependencies of an older Airflow deprecate each other; warnings are errors on the newest alone.
     printed = run(
-        interpreter, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "filterwarnings=default", *TESTS,
+        cell_python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "filterwarnings=default", *TESTS,
         env=env, cwd=work, limit=end - time.monotonic(),
     )  # fmt: skip
     (passed,) = re.findall(r"(\d+) passed", printed.splitlines()[-1])
@@ -198,7 +211,9 @@ def main() -> int:
     """Run the cells that the command line names; 1 when one of them is not green."""
     parser = argparse.ArgumentParser(prog="python tools/matrix", description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("cells", nargs="*", metavar="CELL", help=", ".join(names()))
-    parser.add_argument("--python", default=sys.executable, help="interpreter of the cells' environments")
+    parser.add_argument(
+        "--python", type=interpreter, default=sys.executable, help="interpreter of the cells' environments"
+    )
     parser.add_argument(
         "--corners",
         action="store_true",
