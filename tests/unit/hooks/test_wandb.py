@@ -319,7 +319,7 @@ def test_a_key_reaches_no_log(
 def test_a_helper_process_that_does_not_end_is_killed(
     hook: WandbHook, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(sdk, "_RELEASE_TIMEOUT", 1.0)
+    monkeypatch.setattr(sdk.process, "_RELEASE_TIMEOUT", 1.0)
     assert hook.entity == "local"
     hook.get_conn()
     (helper,) = [child for child in psutil.Process().children() if child.name() == "wandb-core"]
