@@ -8,9 +8,8 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,15 +18,14 @@ from wandb_airflow_provider.exceptions import (
     WandbAuthenticationError,
     WandbConfigurationError,
     WandbError,
-    WandbNotFoundError,
     WandbUnavailableError,
 )
 from wandb_airflow_provider.spool.continued_log import continued_folder
 from wandb_airflow_provider.spool.manifest import Attempt, Manifest, in_upload_order
+from wandb_airflow_provider.spool.remote_run import RemoteRuns
 from wandb_airflow_provider.spool.store import Spool
 from wandb_airflow_provider.spool.sync_process import SyncProcess
 from wandb_airflow_provider.spool.transaction_log import TransactionLogError
-from wandb_airflow_provider.timeline import TASK_COUNTS
 
 if TYPE_CHECKING:
     from wandb_airflow_provider.connection import WandbConnection
@@ -38,13 +36,6 @@ log = logging.getLogger(__name__)
 
 _SETTLE_SECONDS = 30.0
 _POLL_SECONDS = 1.0
-_PAGE = 10_000
-_FAILED_STATES = ("failed", "crashed", "killed", "preempted", "preempting")
-_ENDED = ("finished", *_FAILED_STATES)
-_OF_ONE_PART = ("airflow/reason", "airflow/reconciled")
-# What a task notes of its end in the summary, and in the config of its place.
-_END = ("airflow/state", "airflow/seconds")
-_PROVENANCE = "airflow"
 _FOLDER_PREFIX = "wandb-airflow-"
 
 
@@ -70,16 +61,6 @@ class SyncReport(NamedTuple):
         }
 
 
-class _Remote(NamedTuple):
-    state: str
-    rows: int
-    rows_before: int
-    last_step: int
-    newer: bool
-    summary: Mapping[str, Any]
-    tags: Sequence[str]
-
-
 class SpoolUpload:
     """
     Upload what waits in a spool.
@@ -103,6 +84,7 @@ class SpoolUpload:
     ) -> None:
         self._spool = spool
         self._connection = connection
+        self._remote = RemoteRuns(connection)
         self._keep = keep
         self._include_unfinished = include_unfinished
         self._timeout = timeout
@@ -163,12 +145,12 @@ class SpoolUpload:
         return None
 
     def _upload(self, manifest: Manifest, scratch: Path) -> None:
-        if manifest.attempt is None and self._is_there(manifest):
+        if manifest.attempt is None and self._remote.holds(manifest):
             self._settle(manifest, scratch)
             return
         manifest = self._with_attempt(manifest)
         attempt = manifest.attempt or Attempt(continues=False, base_rows=0)
-        error = self._difference(manifest, attempt)
+        error = self._remote.difference(manifest, attempt)
         if error is not None:
             last_step = self._refuse_twice(manifest, attempt)
             folder = self._spool.fetch(manifest, scratch)
@@ -184,7 +166,7 @@ class SpoolUpload:
             if error is not None:
                 raise WandbUnavailableError(f"W&B does not have all of the run: {error}. wandb said: {said}")
         if attempt.continues:
-            self._restore(manifest, attempt)
+            self._remote.restore(manifest, attempt)
         self._settle(manifest, scratch)
 
     def _settle(self, manifest: Manifest, scratch: Path) -> None:
@@ -200,31 +182,11 @@ class SpoolUpload:
             raise RuntimeError("The upload has not begun.")
         return self._process.upload(run_folder, continues=attempt.continues)
 
-    def _is_there(self, manifest: Manifest) -> bool:
-        """
-        Tell whether W&B has this very part already, from another copy of the spool.
-
-        A part that was uploaded whole has written when it began, how long it took, to a millisecond, and how it ended.
-        """
-        try:
-            run = self._read(manifest)
-        except WandbNotFoundError:
-            return False
-        place = dict(run.config).get(f"{manifest.prefix}{_PROVENANCE}") or {}
-        began, found = manifest.task.get("started_at"), run.summary_metrics
-        end = [manifest.prefix + name for name in _END]
-        if not began or place.get("started_at") != began or any(key not in manifest.summary for key in end):
-            return False
-        if any(found.get(key) != manifest.summary[key] for key in end):
-            return False
-        remote = self._remote(manifest)
-        return remote is not None and remote.rows >= manifest.history_rows and remote.state in _ENDED
-
     def _with_attempt(self, manifest: Manifest) -> Manifest:
         """Note, before the first upload, what W&B has of the run, so that a second one can tell."""
         if manifest.attempt is not None:
             return manifest
-        remote = self._remote(manifest)
+        remote = self._remote.find(manifest)
         if remote is None or (manifest.mode == "online" and not manifest.resumed):
             attempt = Attempt(continues=False, base_rows=0)
         elif manifest.mode == "online":
@@ -247,7 +209,7 @@ class SpoolUpload:
 
         Returns the last step of a history that is continued.
         """
-        remote = self._remote(manifest) if attempt.continues else None
+        remote = self._remote.find(manifest) if attempt.continues else None
         if remote is not None and remote.rows > attempt.base_rows:
             raise WandbConfigurationError(
                 f"An earlier upload of this part of the W&B run {manifest.run} broke off: W&B has "
@@ -260,99 +222,11 @@ class SpoolUpload:
         # W&B shows what it was sent with some delay.
         until = time.monotonic() + _SETTLE_SECONDS
         while True:
-            error = self._difference(manifest, attempt)
-            if error is None or self._remote(manifest) is None or time.monotonic() > until:
+            error = self._remote.difference(manifest, attempt)
+            if error is None or self._remote.find(manifest) is None or time.monotonic() > until:
                 return error
             if self._stopped.wait(_POLL_SECONDS):
                 return error
-
-    def _difference(self, manifest: Manifest, attempt: Attempt) -> str | None:
-        """Say in what W&B's run differs from the spooled one, None if in nothing that was counted."""
-        remote = self._remote(manifest)
-        if remote is None:
-            return "the run does not exist"
-        superseded = remote.newer and not manifest.history_rows
-        if superseded:
-            # Opened again since, with the same config: there is nothing that the later opening has not written.
-            return None
-        expected = ("finished",) if manifest.exit_code == 0 else _FAILED_STATES
-        if remote.state not in expected:
-            return f"it is {remote.state!r}, expected {' or '.join(map(repr, expected[:1]))}"
-        if remote.rows != attempt.base_rows + manifest.history_rows:
-            wanted = f"{attempt.base_rows} and {manifest.history_rows} more"
-            return f"it has {remote.rows} rows of history, expected {wanted}"
-        run = self._read(manifest)
-        found = run.summary_metrics
-        wrong = sorted(key for key, value in manifest.summary.items() if found.get(key) != value)
-        if wrong and manifest.history_rows:
-            # What was logged for a step of the caller's choice is written when the run is finished, after its summary
-            # was noted.
-            rows = list(run.scan_history(min_step=run.lastHistoryStep))
-            wrong = [
-                key for key in wrong if not any(key in row and row[key] == found.get(key) for row in rows)
-            ]
-        if wrong:
-            return f"its summary differs in {wrong}"
-        missing = _uploaded_files(manifest) - {file.name for file in run.files(per_page=1000)}
-        if missing:
-            return f"its files {sorted(missing)} are missing"
-        if manifest.artifacts:
-            logged = {f"{artifact.type}/{artifact.collection.name}" for artifact in run.logged_artifacts()}
-            if set(manifest.artifacts) - logged:
-                return f"its artifacts {sorted(set(manifest.artifacts) - logged)} are missing"
-        return None
-
-    def _remote(self, manifest: Manifest) -> _Remote | None:
-        try:
-            run = self._read(manifest)
-        except WandbNotFoundError:
-            return None
-        with sdk.translate_errors(f"count the history of {manifest.run}", self._connection):
-            steps = [row["_step"] for row in run.scan_history(keys=["_step"], page_size=_PAGE)]
-        before = sum(step < manifest.starting_step for step in steps)
-        summary = {key: value for key, value in run.summary_metrics.items() if not key.startswith("_")}
-        return _Remote(
-            str(run.state),
-            len(steps),
-            before,
-            max(steps, default=-1),
-            _is_newer(run, manifest),
-            summary,
-            tuple(run.tags or ()),
-        )
-
-    def _restore(self, manifest: Manifest, attempt: Attempt) -> None:
-        """Give a run that was continued back what its earlier parts had noted and this part did not know."""
-        run = self._read(manifest)
-        # Why an earlier part failed is no reason for this one.
-        lost = {
-            key: value
-            for key, value in attempt.summary.items()
-            if key not in run.summary_metrics and key not in _OF_ONE_PART and not key.startswith(TASK_COUNTS)
-        }
-        tags = list(dict.fromkeys((*attempt.tags, *(run.tags or ()))))
-        with sdk.translate_errors(f"complete the summary of {manifest.run}", self._connection):
-            if set(tags) != set(run.tags or ()):
-                run.tags = tags
-                run.update()
-            if lost:
-                run.summary.update(lost)
-
-    def _read(self, manifest: Manifest) -> Any:
-        with sdk.translate_errors(f"read the W&B run {manifest.run}", self._connection):
-            api = sdk.client(self._connection)
-            api.flush()  # type: ignore[no-untyped-call]
-            return api.run(manifest.run.path)
-
-
-def _is_newer(run: Any, manifest: Manifest) -> bool:
-    """Tell whether a later opening than the spooled one has written to the run, by what each notes in the config."""
-    found = dict(run.config).get("airflow")
-    written = found.get("started_at") if isinstance(found, dict) else None
-    own = manifest.task.get("started_at")
-    if not written or not own:
-        return False
-    return datetime.fromisoformat(written) > datetime.fromisoformat(own)
 
 
 def _continued(run_folder: Path, last_step: int, scratch: Path) -> Path:
@@ -361,12 +235,6 @@ def _continued(run_folder: Path, last_step: int, scratch: Path) -> Path:
         return continued_folder(run_folder, last_step, scratch)
     except TransactionLogError as error:
         raise WandbConfigurationError(f"What was logged cannot be continued: {error}") from error
-
-
-def _uploaded_files(manifest: Manifest) -> set[str]:
-    """Return the files of the run itself, as W&B names them."""
-    parts = (path.split("/", 3) for path in manifest.files)
-    return {rest[3] for rest in parts if len(rest) == 4 and rest[0] == "wandb" and rest[2] == "files"}
 
 
 @contextmanager
