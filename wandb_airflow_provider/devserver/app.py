@@ -22,7 +22,7 @@ from wandb_airflow_provider.devserver.artifacts.routes import routes as artifact
 from wandb_airflow_provider.devserver.audit import mask_text
 from wandb_airflow_provider.devserver.auth import find_account
 from wandb_airflow_provider.devserver.backend import Backend
-from wandb_airflow_provider.devserver.blobs import BlobResponse, BlobWriter
+from wandb_airflow_provider.devserver.blobs import Blob, BlobResponse, BlobWriter
 from wandb_airflow_provider.devserver.endpoint import (
     answering,
     backend_of,
@@ -135,6 +135,16 @@ def _find_run_file(request: Request) -> tuple[str, str]:
 async def _upload(request: Request) -> Response:
     backend = backend_of(request)
     handler, purpose = backend.signer.verify_upload(request.path_params["token"], backend.now())
+
+    def store(writer: BlobWriter) -> Blob:
+        blob = writer.finish()
+        with backend.store.read() as conn:
+            user = find_account(conn, purpose["user"])
+        if user is None:
+            raise GraphQLError(f"user {purpose['user']!r}, whom this upload URL was made for, is gone.", 403)
+        handler(backend.context(user, base_url_of(request)), purpose, blob)
+        return blob
+
     with backend.blobs.writer() as writer:
         await _receive(request, writer)
         expected = _content_md5(request) or purpose.get("md5")
@@ -142,16 +152,7 @@ async def _upload(request: Request) -> Response:
             raise GraphQLError(
                 f"the content has the MD5 {writer.md5}, but {expected} was announced: upload it again."
             )
-        blob = writer.finish()
-
-    def store() -> None:
-        with backend.store.read() as conn:
-            user = find_account(conn, purpose["user"])
-        if user is None:
-            raise GraphQLError(f"user {purpose['user']!r}, whom this upload URL was made for, is gone.", 403)
-        handler(backend.context(user, base_url_of(request)), purpose, blob)
-
-    await run_in_threadpool(store)
+        blob = await run_in_threadpool(store, writer)
     return Response(status_code=200, headers={"ETag": f'"{blob.md5}"'})
 
 

@@ -101,6 +101,13 @@ class BlobStore:
         """Tell whether content with this hex MD5 is stored."""
         return self.path(md5).is_file()
 
+    def holds(self, blob: Blob) -> bool:
+        """Tell whether a blob is stored in its full size; a machine that lost its power may have kept less of it."""
+        try:
+            return self.path(blob.md5).stat().st_size == blob.size
+        except FileNotFoundError:
+            return False
+
     def read(self, md5: str) -> bytes:
         """Return all bytes; only for content known to be small. Raises FileNotFoundError."""
         return self.path(md5).read_bytes()
@@ -208,12 +215,16 @@ class BlobWriter:
         return asyncio.gather(asyncio.to_thread(update_hash), asyncio.to_thread(self._file.writelines, batch))
 
     def finish(self) -> Blob:
-        """Move the file to its address and return it."""
+        """Move the file to its address and return it; takes a while if it is large and was stored before."""
         self._file.close()
         blob = Blob(self._hash.hexdigest(), self._size)
         target = self._store.path(blob.md5)
-        target.parent.mkdir(exist_ok=True)
-        os.replace(self._name, target)
+        if self._store.holds(blob):
+            # A rename onto a file makes a file system write the new one to the disk first.
+            os.unlink(self._name)
+        else:
+            target.parent.mkdir(exist_ok=True)
+            os.replace(self._name, target)
         self._finished = True
         return blob
 
@@ -221,4 +232,5 @@ class BlobWriter:
         """Remove the file if it was not finished."""
         self._file.close()
         if not self._finished:
-            Path(self._name).unlink()
+            # A server that stops does not wait for the thread that may just have moved it.
+            Path(self._name).unlink(missing_ok=True)
