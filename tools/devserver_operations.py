@@ -127,15 +127,17 @@ def _fields_of(node: graphql.Node) -> Iterator[str]:
 
 
 @cache
-def _sources() -> str:
+def _named() -> frozenset[str]:
+    """Return every name that the dev server's code has in quotes or before an equals sign."""
     assert devserver.__file__
-    return "\n".join(path.read_text() for path in Path(devserver.__file__).parent.rglob("*.py"))
+    text = "\n".join(path.read_text() for path in Path(devserver.__file__).parent.rglob("*.py"))
+    found = re.findall(r"""["'](?=(\w+)["'])|\b(?=(\w+)=)""", text)
+    return frozenset(quoted or assigned for quoted, assigned in found)
 
 
-@cache
 def _is_answered(name: str) -> bool:
     """Return whether the dev server names a field at all; it has no schema that could tell for which types."""
-    return re.search(rf"""["']{name}["']|\b{name}=""", _sources()) is not None
+    return name in _named()
 
 
 def _texts() -> Iterator[str]:

@@ -23,15 +23,30 @@ WANDB_PROJECT = "system-tests"
 WEBHOOK_SECRET = "the-secret-of-system-tests"
 FINAL = {"finished", "failed", "crashed", "killed", "preempted"}
 
-# Each task is forked from the scheduler, so that what the scheduler has imported costs the task nothing. Importing
-# wandb starts no thread and no process. The demo's own tests run without this, as everybody's Airflow does.
-IMPORT_WANDB_IN_SCHEDULER = """
+# Each task is forked from the scheduler, and each parse of a DAG file from the DAG processor, so that what these have
+# imported costs the tasks nothing. None of it starts a process, nor a thread with the settings below. The demo's own
+# tests run without this, as everybody's Airflow does.
+PRELOADED = """
 import sys
 
+if "scheduler" in sys.argv or "dag-processor" in sys.argv:
+    import airflow.providers.standard.decorators.python
+    import airflow.providers.standard.operators.empty
+    import airflow.providers.standard.operators.hitl
+    import airflow.providers.standard.operators.trigger_dagrun
+    import airflow.providers.standard.sensors.time_delta
+    import airflow.sdk.definitions.decorators.condition
+    import airflow.sdk.definitions.decorators.task_group
+    import airflow.sdk.execution_time.supervisor
 if "scheduler" in sys.argv:
+    import pandas
+    import requests
     import wandb.apis.public
+    import wandb.sdk.artifacts._internal_artifact
     import wandb.sdk.launch.inputs.internal
 """
+# The memory of Arrow, which pandas imports, would be tidied up by a thread.
+NO_THREADS = {"JE_ARROW_MALLOC_CONF": "background_thread:false", "OPENBLAS_NUM_THREADS": "1"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -63,7 +78,7 @@ def airflow_cluster(
         ignore=shutil.ignore_patterns("__pycache__"),
     )
     (home / "config").mkdir()
-    (home / "config" / "airflow_local_settings.py").write_text(IMPORT_WANDB_IN_SCHEDULER)
+    (home / "config" / "airflow_local_settings.py").write_text(PRELOADED)
     with AirflowCluster(
         home,
         dags_folder,
@@ -75,6 +90,9 @@ def airflow_cluster(
             "AIRFLOW__WANDB__WEBHOOK_CONN_ID": "wandb_webhook",
             "AIRFLOW_CONN_WANDB_WEBHOOK": json.dumps({"conn_type": "generic", "password": WEBHOOK_SECRET}),
             "WANDB_X_SAVE_REQUIREMENTS": "false",
+            # New files are found all the same, and no test changes one.
+            "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "600",
+            **NO_THREADS,
         },
     ) as cluster:
         yield cluster

@@ -39,7 +39,8 @@ def airflow_environment(home: Path, dags_folder: Path, url: str, *, parallelism:
         ("api_auth", "jwt_secret"): keys["jwt_secret"],
         # The API server would refuse to start while another process creates the database.
         ("database", "check_migrations"): "False",
-        ("database", "sql_alchemy_conn"): f"sqlite:///{home / 'airflow.db'}",
+        # The processes wait for each other longer than SQLite's five seconds when the disk is slow.
+        ("database", "sql_alchemy_conn"): f"sqlite:///{home / 'airflow.db'}?timeout=30",
         ("scheduler", "scheduler_idle_sleep_time"): "0.2",
         ("scheduler", "scheduler_heartbeat_sec"): "1",
         ("scheduler", "trigger_timeout_check_interval"): "2",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -20,18 +19,33 @@ from wandb_airflow_provider.identity import RunRef, TaskIdentity
 HERE = "http://localhost:8080"
 DAG_RUN = "scheduled__1"
 
-# A task process, and its end: by SIGKILL, in the middle of its work.
-TASK_PROCESS = """
+# A worker that forks a process for each task, as Airflow's do, and their end: by SIGKILL, in the middle of their work.
+WORKER = """
 import json, os, signal, sys
+import wandb
 from wandb_airflow_provider import WandbHook
 from wandb_airflow_provider.sdk import RunSpec
-spec = json.loads(sys.argv[1])
-session = WandbHook().open_run(RunSpec(**spec)).__enter__()
-for step in range(50):
-    session.task_run.log({"metric": step})
-print("logged", flush=True)
-sys.stdin.readline()
-os.kill(os.getpid(), signal.SIGKILL)
+
+def work(spec):
+    session = WandbHook().open_run(RunSpec(**spec)).__enter__()
+    for step in range(50):
+        session.task_run.log({"metric": step})
+    print("logged", flush=True)
+    sys.stdin.readline()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+working = set()
+for spec in json.loads(sys.argv[1]):
+    if not (pid := os.fork()):
+        work(spec)
+    working.add(pid)
+while working:
+    pid, status = os.wait()
+    working.remove(pid)
+    if os.waitstatus_to_exitcode(status) != -signal.SIGKILL:
+        for other in working:
+            os.kill(other, signal.SIGKILL)
+        sys.exit("a task has not lived until it was killed")
 """
 
 
@@ -115,24 +129,21 @@ def root(project: str, identity: TaskIdentity, **arguments: Any) -> dict[str, An
 
 def killed_while_working(*specs: dict[str, Any]) -> None:
     """Let a process per spec open its run, log 50 rows, and be killed when W&B has got them."""
-    workers = [
-        subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-c", TASK_PROCESS, json.dumps(one)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for one in specs
-    ]
-    for worker in workers:
+    with subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", WORKER, json.dumps(specs)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as worker:
         assert worker.stdout is not None
         assert worker.stdin is not None
-        while "logged" not in worker.stdout.readline():
-            assert worker.poll() is None
+        for _ in specs:
+            while "logged" not in (line := worker.stdout.readline()):
+                assert line, "the worker has ended"
+        # Each reads its line, or sees the end of the input.
         worker.stdin.write("\n")
         worker.stdin.close()
-        assert worker.wait(30) == -signal.SIGKILL
-        worker.stdout.close()
+        assert worker.wait(30) == 0
 
 
 def opened(hook: WandbHook, values: dict[str, Any], state: str = "running") -> None:

@@ -288,8 +288,11 @@ def test_a_buffer_that_is_not_what_it_says_is_refused(tmp_path: Path, codec: str
 PANDAS = {
     "series": False,
     "attrs": {},
-    "index": [None],
-    "freq": None,
+    "index": {"names": [None], "levels": 0, "freq": [], "range": [0, 9, 1]},
+    "categories": {},
+    "arrow": [],
+    "narrow": {},
+    "repeated": [],
     "labels": {"range": [0, 1, 1], "names": [None]},
 }
 
@@ -307,7 +310,7 @@ def test_a_table_of_more_rows_than_its_buffers_have_is_refused(
     assert content.count(struct.pack("<q", 1000)) in (2, 3)
     (tmp_path / "table.arrows").write_bytes(content.replace(struct.pack("<q", 1000), struct.pack("<q", rows)))
     with pytest.raises(WandbXComRefusedError):
-        codec_named(codec).read(tmp_path, {**PANDAS, "arrow": [], "unpacked_bytes": 1 << 20}, LIMITS)
+        codec_named(codec).read(tmp_path, {**PANDAS, "unpacked_bytes": 1 << 20}, LIMITS)
 
 
 def test_categories_that_are_not_there_are_refused(tmp_path: Path) -> None:
@@ -315,7 +318,7 @@ def test_categories_that_are_not_there_are_refused(tmp_path: Path) -> None:
     stream(pa.table({"0": words}), tmp_path / "table.arrows")
     for codec in ("pandas", "arrow"):
         with pytest.raises(WandbXComRefusedError):
-            codec_named(codec).read(tmp_path, {**PANDAS, "arrow": [], "unpacked_bytes": 5000}, LIMITS)
+            codec_named(codec).read(tmp_path, {**PANDAS, "unpacked_bytes": 5000}, LIMITS)
 
 
 @pytest.mark.parametrize("codec", ["pandas", "polars", "arrow"])
@@ -330,7 +333,115 @@ def test_a_frame_whose_columns_are_not_what_pandas_wrote_is_refused(tmp_path: Pa
     schema = pa.schema([table.schema.field(0)] * 2, table.schema.metadata)
     stream(pa.Table.from_arrays([table["0"]] * 2, schema=schema), tmp_path / "table.arrows")
     with pytest.raises(WandbXComRefusedError, match="several columns of one name"):
-        codec_named("pandas").read(tmp_path, {**PANDAS, "arrow": [], "unpacked_bytes": 1000}, LIMITS)
+        codec_named("pandas").read(tmp_path, {**PANDAS, "unpacked_bytes": 1000}, LIMITS)
+
+
+LARGE = "S1000000000"
+
+
+def written(frame: pd.DataFrame, folder: Path) -> dict[str, Any]:
+    return {**codec_named("pandas").write(frame, folder)}
+
+
+def test_a_stored_name_of_a_type_reaches_no_conversion(tmp_path: Path) -> None:
+    words = pd.CategoricalIndex(pd.Index(["a", "b"], dtype=object))
+    for number, (frame, place) in enumerate(
+        [
+            (pd.DataFrame({"c": words}), ("categories", "0")),
+            (pd.DataFrame({"c": [1, 2]}, index=words), ("categories", "level 0")),
+            (pd.DataFrame([[1, 2]], columns=words), ("labels", "categories", "0")),
+            (pd.DataFrame({"c": [1]}), ("labels",)),
+        ]
+    ):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        meta = json.loads(json.dumps(written(frame, folder)))
+        assert codec_named("pandas").read(folder, meta, LIMITS).shape == frame.shape
+        fact = meta
+        for name in place:
+            fact = fact[name]
+        fact["dtype"] = LARGE
+        with pytest.raises(WandbXComRefusedError):
+            codec_named("pandas").read(folder, meta, LIMITS)
+
+
+@pytest.mark.parametrize(
+    "about",
+    [
+        {"column_indexes": [{"name": None, "field_name": None, "pandas_type": "bytes", "numpy_type": LARGE}]},
+        {"index_columns": [{"kind": "range", "name": None, "start": 0, "stop": 3, "step": 1}]},
+        {"index_columns": ["0"]},
+    ],
+)
+def test_of_the_metadata_of_a_table_only_known_types_of_columns_count(tmp_path: Path, about: Any) -> None:
+    table = pa.Table.from_pandas(pd.DataFrame({"0": pd.array([1, None, 3], dtype="Int64")}))
+    metadata = {**json.loads(table.schema.metadata[b"pandas"]), **about}
+    metadata["columns"][0]["metadata"] = {"timezone": "../../etc"}
+    stream(
+        table.replace_schema_metadata({"pandas": json.dumps(metadata)}),
+        tmp_path / "table.arrows",
+    )
+    meta = {**PANDAS, "index": {**PANDAS["index"], "range": [0, 3, 1]}, "unpacked_bytes": 1000}  # type: ignore[dict-item]
+    back = codec_named("pandas").read(tmp_path, meta, LIMITS)
+    pd.testing.assert_frame_equal(
+        back, pd.DataFrame({0: pd.array([1, None, 3], dtype="Int64")}), check_column_type=False
+    )
+
+
+@pytest.mark.parametrize("columns", [[{}], [{"field_name": "0", "numpy_type": 3}], 7, [7]])
+def test_metadata_of_a_table_that_is_none_of_pandas_is_refused(tmp_path: Path, columns: Any) -> None:
+    table = pa.table({"0": [1.5]}, metadata={"pandas": json.dumps({"columns": columns})})
+    stream(table, tmp_path / "table.arrows")
+    with pytest.raises(WandbXComRefusedError, match="its metadata has"):
+        codec_named("pandas").read(tmp_path, {**PANDAS, "unpacked_bytes": 1000}, LIMITS)
+
+
+@pytest.mark.parametrize(
+    ("name", "about", "why"),
+    [
+        ("narrow", {"0": [0, 1]}, "begins at"),
+        ("narrow", {"0": [2**63, 1, False]}, "begins at"),
+        ("narrow", {"0": [0, 10**18, False]}, "begins at"),
+        ("narrow", {"0": [0, 1, 1]}, "begins at"),
+        ("narrow", {"1": [0, 1, False]}, "that are not"),
+        ("narrow", {"9": [0, 1, False]}, "that are not"),
+        ("narrow", 7, "not iterable"),
+        ("repeated", ["9"], "that are not"),
+        ("repeated", ["0"], "that are not"),
+        ("repeated", ["2"], "repeats nothing"),
+        ("repeated", 7, "not iterable"),
+        ("unpacked_bytes", 100_000, "columns grow by"),
+        ("unpacked_bytes", 300_000, "columns grow by"),
+    ],
+)
+def test_what_is_said_of_narrow_and_repeated_columns_is_checked(
+    tmp_path: Path, name: str, about: Any, why: str
+) -> None:
+    frame = pd.DataFrame(
+        {
+            "narrow": np.arange(5000) % 200,
+            "text": pd.Series(["a long text " * 9, "b"] * 2500, dtype="str"),
+            "plain": pd.Series([f"text {n}" for n in range(5000)], dtype="str"),
+        }
+    )
+    meta = written(frame, tmp_path)
+    assert (list(meta["narrow"]), meta["repeated"]) == (["0"], ["1"])
+    pd.testing.assert_frame_equal(codec_named("pandas").read(tmp_path, meta, LIMITS), frame)
+    with pytest.raises(WandbXComRefusedError, match=why):
+        codec_named("pandas").read(tmp_path, {**meta, name: about}, LIMITS)
+
+
+def test_a_range_that_is_longer_than_the_columns_is_refused(tmp_path: Path) -> None:
+    meta = written(pd.DataFrame({"c": [1, 2]}), tmp_path)
+    with pytest.raises(WandbXComRefusedError, match="Length mismatch"):
+        codec_named("pandas").read(
+            tmp_path, {**meta, "index": {**meta["index"], "range": [0, 10**15, 1]}}, LIMITS
+        )
+    for levels in (1, 3):
+        with pytest.raises(WandbXComRefusedError, match="its index has the levels"):
+            codec_named("pandas").read(
+                tmp_path, {**meta, "index": {**meta["index"], "levels": levels}}, LIMITS
+            )
 
 
 def packed(content: bytes, path: Path) -> None:
@@ -400,7 +511,7 @@ def test_a_column_of_objects_whose_rows_share_a_category_is_refused(tmp_path: Pa
         stream(table, tmp_path / "table.arrows")
         stream(shared, tmp_path / "others.arrows")
     with pytest.raises(WandbXComRefusedError, match="hold categories"):
-        codec_named("pandas").read(tmp_path, {**PANDAS, "arrow": [], "unpacked_bytes": 5000}, LIMITS)
+        codec_named("pandas").read(tmp_path, {**PANDAS, "unpacked_bytes": 5000}, LIMITS)
 
 
 @pytest.mark.parametrize("codec", ["pandas", "polars", "arrow"])
@@ -413,7 +524,7 @@ def test_a_table_of_many_rows_and_no_bytes_is_refused(tmp_path: Path, codec: str
 def test_a_table_whose_rows_share_one_stretch_of_memory_is_no_pandas_frame(tmp_path: Path) -> None:
     stream(pa.table({"a": pa.array(["x" * 100] * 9, pa.string_view())}), tmp_path / "table.arrows")
     with pytest.raises(WandbXComRefusedError, match="are views"):
-        codec_named("pandas").read(tmp_path, {"unpacked_bytes": 5000}, LIMITS)
+        codec_named("pandas").read(tmp_path, {**PANDAS, "unpacked_bytes": 5000}, LIMITS)
 
 
 @pytest.mark.parametrize("codec", ["pandas", "polars", "arrow"])

@@ -1,7 +1,8 @@
-"""Object stores other than S3: nothing but fsspec's own interface is asked of them, and wandb finds what they keep."""
+"""Object stores: S3 in few requests, others by nothing but fsspec's own interface; wandb finds what they keep."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import threading
 import warnings
@@ -14,6 +15,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import fsspec
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -21,12 +23,12 @@ from wandb_airflow_provider.exceptions import WandbConfigurationError, WandbXCom
 from wandb_airflow_provider.object_storage import Place, address_of, open_place
 from wandb_airflow_provider.xcom.artifact_run import artifact_run
 from wandb_airflow_provider.xcom.backend import WandbXComBackend
-from wandb_airflow_provider.xcom.index import INDEX_NAME
+from wandb_airflow_provider.xcom.index import INDEX_NAME, FileFacts
 from wandb_airflow_provider.xcom.reference import Producer, StoredReference
 from wandb_airflow_provider.xcom.stores.artifact import add_references, log_value, new_value
 from wandb_airflow_provider.xcom.stores.objects import ObjectStore
 from wandb_airflow_provider.xcom.stores.stored_file import StoredFile, stored_file
-from wandb_airflow_provider.xcom.stores.transfer import put_in_place, send
+from wandb_airflow_provider.xcom.stores.transfer import Arrival, put_in_place, receive, send
 
 FRAME = pd.DataFrame({"a": [1.5, 2.5], "b": ["x", "y"]})
 Raw = namedtuple("Raw", "value")
@@ -108,6 +110,42 @@ def test_a_file_that_is_sent_again_after_a_timeout_is_sent_whole(bucket: Any, tm
     send(place, [(tmp_path / "value", f"{place.root}/value")])
     assert len(attempts) == 2
     assert bucket.Object("xcom/value").get()["Body"].read() == b"content" * 1000
+
+
+def test_a_table_takes_three_requests_into_s3_and_two_out_of_it(
+    backend: Backend, option: Any, bucket: Any
+) -> None:
+    option(storage=f"s3://{bucket.name}/xcom")
+    fs = open_place(f"s3://{bucket.name}/xcom", "XCom storage").fs
+    fs.connect()
+    asked: list[str] = []
+    fs.s3.meta.events.register("before-call.s3", lambda model, **_: asked.append(model.name))
+    large = pd.DataFrame({"x": np.random.default_rng(1).normal(size=300_000)})
+    for number, value in enumerate((FRAME, large)):
+        asked.clear()
+        raw = push(backend, value, key=f"key{number}")
+        assert asked == ["ListObjectsV2", "PutObject", "PutObject"]
+        asked.clear()
+        pd.testing.assert_frame_equal(pull(backend, raw), value)
+        assert asked == ["GetObject", "GetObject"]
+        asked.clear()
+        push(backend, value, key=f"key{number}", run_id="run2")
+        assert asked == ["ListObjectsV2"]
+
+
+def test_a_file_in_s3_that_has_become_larger_is_refused_before_it_is_read(
+    bucket: Any, tmp_path: Path
+) -> None:
+    place = open_place(f"s3://{bucket.name}/xcom", "XCom storage")
+    content = b"x" * (3 << 20)
+    facts = FileFacts(len(content), hashlib.sha256(content).hexdigest(), 0o600)
+    bucket.put_object(Key="xcom/a", Body=content)
+    receive(place, [Arrival(f"{place.root}/a", tmp_path / "a", facts)], "a value")
+    assert (tmp_path / "a").read_bytes() == content
+    bucket.put_object(Key="xcom/b", Body=content * 2)
+    with pytest.raises(WandbXComIntegrityError, match=r"'b' has 6291456 bytes.*sha256:\w{64}"):
+        receive(place, [Arrival(f"{place.root}/b", tmp_path / "b", facts)], "a value")
+    assert not (tmp_path / "b").exists()
 
 
 def test_a_file_in_a_folder_is_replaced_as_a_whole(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import io
 import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping
@@ -13,11 +12,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
 
+from fsspec.callbacks import Callback
+
 from wandb_airflow_provider.exceptions import WandbXComIntegrityError, WandbXComRefusedError
 from wandb_airflow_provider.object_storage import Place
 from wandb_airflow_provider.xcom.index import FileFacts, altered, check_content, check_file
+from wandb_airflow_provider.xcom.stores import s3
 
-__all__ = ["Arrival", "check_link", "gone", "put_in_place", "receive", "send", "speaks"]
+__all__ = ["Arrival", "answers", "check_link", "gone", "put_in_place", "receive", "send", "speaks"]
 
 _SMALL_BYTES = 4 << 20
 _SMALL_AT_A_TIME = 8
@@ -41,8 +43,13 @@ class Arrival(NamedTuple):
     facts: FileFacts
 
 
-def send(place: Place, files: Iterable[tuple[Path, str]]) -> None:
-    """Copy files of this machine to a place; a file that is there is replaced."""
+def send(place: Place, files: Iterable[tuple[Path, str]]) -> dict[str, Mapping[str, Any]]:
+    """
+    Copy files of this machine to a place; a file that is there is replaced.
+
+    :returns: What a listing would say of them, by target, of those whose store has answered with it.
+    """
+    known: dict[str, Mapping[str, Any]] = {}
 
     def copy(source: Path, target: str) -> None:
         if place.local:
@@ -52,14 +59,15 @@ def send(place: Place, files: Iterable[tuple[Path, str]]) -> None:
             place.fs.put_file(str(source), target)
             return
         size = source.stat().st_size
-        if size < _WHOLE_BYTES and hasattr(place.fs, "call_s3"):
-            _put_object(place.fs, source, target)
+        if size < _WHOLE_BYTES and answers(place):
+            known[target] = s3.put_file(place.fs, source, target)
             return
         part = max(_PART_BYTES, -(-size // _MOST_PARTS))
         options = _known(place.fs.put_file, chunksize=part, max_concurrency=_PARTS_AT_A_TIME)
         place.fs.put_file(str(source), target, **options)
 
     _each(place, [(source.stat().st_size, copy, (source, target)) for source, target in files])
+    return known
 
 
 def put_in_place(target: str, write: Callable[[Path], Any]) -> None:
@@ -72,29 +80,6 @@ def put_in_place(target: str, write: Callable[[Path], Any]) -> None:
         os.replace(half, target)
     finally:
         half.unlink(missing_ok=True)
-
-
-class _Body(io.BufferedReader):
-    """A file that is sent from its start by each attempt."""
-
-
-def _put_object(fs: Any, source: Path, target: str) -> None:
-    """Send a file while it is read; what s3fs sends by itself it holds in memory, twice."""
-    from fsspec.asyn import sync
-
-    bucket, key, _ = fs.split_path(target)
-    fs.connect()
-    client = sync(fs.loop, fs.get_s3, bucket)
-    # An attempt after a timeout begins with what s3fs was given, which the one before has read.
-    client.meta.events.register("before-parameter-build.s3.PutObject", _rewind, unique_id=__name__)
-    with _Body(io.FileIO(source)) as body:
-        fs.call_s3("put_object", Bucket=bucket, Key=key, Body=body)
-
-
-def _rewind(params: Mapping[str, Any], **_: Any) -> None:
-    body = params.get("Body")
-    if isinstance(body, _Body):
-        body.seek(0)
 
 
 def receive(place: Place, files: Iterable[Arrival], what: str) -> None:
@@ -118,19 +103,51 @@ def receive(place: Place, files: Iterable[Arrival], what: str) -> None:
                 return
             if place.local:
                 check_link(place, source, what)
-            if int(place.fs.info(source)["size"]) > facts.size:
-                raise altered(target.name, _found(place, source), facts, what)
             options: dict[str, Any] = {}
             if speaks(place, "s3"):
                 # What is not larger than a part is written as it comes; so do releases of s3fs without these.
                 part = _WHOLE_BYTES if facts.size <= _WHOLE_BYTES else _PART_BYTES
                 options = _known(place.fs.get_file, chunksize=part, max_concurrency=_PARTS_AT_A_TIME)
-            place.fs.get_file(source, str(target), **options)
+                # The answer says how large the file is; to ask before would be another request.
+                options["callback"] = _AtMost(facts.size)
+            elif int(place.fs.info(source)["size"]) > facts.size:
+                raise altered(target.name, _found(place, source), facts, what)
+            try:
+                place.fs.get_file(source, str(target), **options)
+            except _TooLargeError as error:
+                raise altered(target.name, _found(place, source), facts, what) from error
         except FileNotFoundError as error:
             raise gone(source, what) from error
         check_file(target, facts, what)
 
     _each(place, [(arrival.facts.size, copy, (arrival,)) for arrival in files])
+
+
+class _TooLargeError(Exception):
+    pass
+
+
+class _AtMost(Callback):  # type: ignore[misc]
+    """Ends a transfer that is of more than so many bytes."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self._most = most
+
+    def set_size(self, size: int | None) -> None:
+        super().set_size(size)
+        if size is not None and size > self._most:
+            raise _TooLargeError
+
+    def relative_update(self, inc: int = 1) -> None:
+        super().relative_update(inc)
+        if self.value > self._most:
+            raise _TooLargeError
+
+
+def answers(place: Place) -> bool:
+    """Say whether a place is one of S3 that can be asked without fsspec's caution."""
+    return speaks(place, "s3") and hasattr(place.fs, "call_s3") and not place.fs.version_aware
 
 
 def check_link(place: Place, path: str, what: str) -> None:
