@@ -17,7 +17,7 @@ _HOMES = {
     "AllOf": "rules.combination",
     "AnyOf": "rules.combination",
     "ArtifactRef": "artifacts",
-    "KubernetesSecret": "carriers",
+    "KubernetesSecret": "kubernetes_secret",
     "MetricCondition": "automation",
     "MetricRule": "rules.metric",
     "PairedRule": "rules.paired",
@@ -113,7 +113,6 @@ if TYPE_CHECKING:
     from wandb_airflow_provider.artifacts import ArtifactRef
     from wandb_airflow_provider.assets import wandb_alias_asset
     from wandb_airflow_provider.automation import MetricCondition
-    from wandb_airflow_provider.carriers import KubernetesSecret
     from wandb_airflow_provider.child_process import WandbChildRun
     from wandb_airflow_provider.environment import wandb_environment
     from wandb_airflow_provider.hooks.alias_history import read_audit
@@ -121,6 +120,7 @@ if TYPE_CHECKING:
     from wandb_airflow_provider.hooks.run_tree import RunNode, read_run_tree
     from wandb_airflow_provider.hooks.wandb import WandbHook
     from wandb_airflow_provider.identity import RunRef
+    from wandb_airflow_provider.kubernetes_secret import KubernetesSecret
     from wandb_airflow_provider.links.run import WandbRunLink
     from wandb_airflow_provider.macros import wandb_environment_templates
     from wandb_airflow_provider.operators.artifact import (
@@ -162,7 +162,9 @@ if TYPE_CHECKING:
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    # `from ... import` asks twice.
+    found = globals()[name] = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return found
 
 
 def __dir__() -> list[str]:

@@ -18,6 +18,8 @@ __all__ = [
 
 MAX_ARTIFACT_NAME_LENGTH = 128
 MAX_METADATA_KEYS = 100
+PROJECT_PREFIX = "wandb-registry-"
+"""What the project of a registry is named, before the registry's own name."""
 PENDING_VERSION = "pending"
 """Version of an artifact that was logged while W&B was unavailable."""
 _NAME = r"[a-zA-Z0-9_\-.]+\Z"

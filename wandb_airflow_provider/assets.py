@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from wandb_airflow_provider.connection_form import DEFAULT_CONN_ID
-from wandb_airflow_provider.registry import RegistryAlias
 
 if TYPE_CHECKING:
     from urllib.parse import SplitResult
@@ -42,6 +41,7 @@ def wandb_alias_asset(
     """
     from airflow.sdk import Asset, AssetWatcher
 
+    from wandb_airflow_provider.registry import RegistryAlias
     from wandb_airflow_provider.triggers.registry import WandbRegistryAliasTrigger
 
     target = RegistryAlias(registry, collection, alias)
@@ -67,5 +67,7 @@ def sanitize_uri(uri: SplitResult) -> SplitResult:
     :raises WandbInvalidNameError: not the URI of a registry alias.
     """
     from urllib.parse import urlsplit
+
+    from wandb_airflow_provider.registry import RegistryAlias
 
     return urlsplit(RegistryAlias.normal_uri(uri.geturl()))

@@ -6,10 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias, get_args
 
-from wandb_airflow_provider.artifacts import validate_alias, validate_artifact_name
+from wandb_airflow_provider.artifacts import PROJECT_PREFIX, validate_alias, validate_artifact_name
 from wandb_airflow_provider.exceptions import WandbConfigurationError
 from wandb_airflow_provider.record import Record
-from wandb_airflow_provider.registry import PROJECT_PREFIX
 
 __all__ = ["Action", "AutomationSpec", "Event", "MetricCondition", "check_automation"]
 

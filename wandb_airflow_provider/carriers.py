@@ -7,24 +7,12 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from wandb_airflow_provider.exceptions import WandbConfigurationError
-from wandb_airflow_provider.record import Record
+from wandb_airflow_provider.kubernetes_secret import KubernetesSecret
 
 __all__ = ["Carrier", "KeyCarrier", "KubernetesSecret", "SecretCarrier", "carrier_of"]
 
 _PLACE = ("WANDB_ENTITY", "WANDB_PROJECT", "WANDB_RUN_ID", "WANDB_RESUME", "WANDB_BASE_URL")
 _KEY = "WANDB_API_KEY"
-
-
-class KubernetesSecret(Record):
-    """
-    The Kubernetes secret that holds the W&B API key, in the namespace of the pod.
-
-    :param name: Name of the secret.
-    :param key: Key within it.
-    """
-
-    name: str
-    key: str = "api-key"
 
 
 class Carrier(ABC):

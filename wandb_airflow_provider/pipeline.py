@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from wandb_airflow_provider.connection_form import DEFAULT_CONN_ID
 from wandb_airflow_provider.exceptions import WandbConfigurationError
 from wandb_airflow_provider.identity import RUN_KEY
-from wandb_airflow_provider.outage import check_outage_policy
 
 if TYPE_CHECKING:
     from wandb_airflow_provider.hierarchy import PipelineSettings
@@ -77,6 +76,7 @@ def wandb_pipeline(
         WandbPipelineCloseOperator,
         WandbPipelineOpenOperator,
     )
+    from wandb_airflow_provider.outage import check_outage_policy
 
     if wandb_retries not in ("new", "resume"):
         raise WandbConfigurationError(f"wandb_retries is {wandb_retries!r}; expected 'new' or 'resume'.")

@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple, Self, TypeAlias
 from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit
 
-from wandb_airflow_provider.artifacts import validate_alias, validate_artifact_name
+from wandb_airflow_provider.artifacts import PROJECT_PREFIX, validate_alias, validate_artifact_name
 from wandb_airflow_provider.exceptions import WandbInvalidNameError
 
 __all__ = ["PROJECT_PREFIX", "AliasTarget", "ProjectAlias", "RegistryAlias"]
 
-PROJECT_PREFIX = "wandb-registry-"
 _SCHEME = "wandb"
 _NETLOC = "registry"
 

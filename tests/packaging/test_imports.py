@@ -17,6 +17,7 @@ from wandb_airflow_provider import _HOMES
 ROOT = Path(__file__).parents[2]
 HEAVY = ("wandb", "numpy", "pandas", "scipy", "sklearn", "torch", "plotly", "graphql")
 RUNNING = (
+    "carriers",
     "connection",
     "grouping",
     "hierarchy",
@@ -25,13 +26,18 @@ RUNNING = (
     "hooks.report_process",
     "hooks.runs",
     "hooks.stage",
+    "operators.candidate",
     "operators.pipeline",
+    "outage",
     "process_context",
     "promotion",
     "reconciling",
+    "registry",
     "reports.sections",
     "retry_chain",
+    "rules.units",
     "sdk",
+    "started_process",
     "timeline",
     "waiting.decision",
     "waiting.run",
@@ -44,21 +50,20 @@ PUBLIC = {
         "artifacts",
         "assets",
         "automation",
-        "carriers",
         "child_process",
         "environment",
         "exceptions",
         "identity",
     ),
-    *("macros", "outage", "pipeline", "quality_gate", "record", "redaction", "registry"),
+    *("kubernetes_secret", "macros", "pipeline", "quality_gate", "record", "redaction"),
     *("hooks", "hooks.alias_history", "hooks.artifacts", "hooks.run_tree", "hooks.wandb"),
     *("links", "links.run"),
     *("operators", "operators.alias", "operators.artifact", "operators.automation", "operators.base"),
-    *("operators.candidate", "operators.demote", "operators.gate", "operators.promote", "operators.python"),
+    *("operators.demote", "operators.gate", "operators.promote", "operators.python"),
     *("operators.reconcile", "operators.report", "operators.rollback", "operators.sync", "operators.xcom"),
     *("rules", "rules.age", "rules.bounds", "rules.combination", "rules.comparison", "rules.evidence"),
     *("rules.metric", "rules.outcome", "rules.paired", "rules.parsing", "rules.rule", "rules.table"),
-    *("rules.units", "rules.verdict"),
+    "rules.verdict",
     *("sensors", "sensors.artifact", "sensors.registry", "sensors.run", "sensors.waiting"),
     *("triggers", "triggers.registry", "triggers.shared_poll"),
     *("watching", "watching.notice", "xcom.backend", "xcom.stored_value"),
@@ -66,7 +71,7 @@ PUBLIC = {
 # Airflow itself imports these, where it reads the metadata of providers.
 METADATA = {"connection_form", "provider_info", "settings", "xcom", "xcom.settings"}
 GENERATED = {
-    *("ArtifactRef", "Figure", "News", "RunRef", "StoredValue", "Verdict", "_Names", "_ProjectNames"),
+    *("ArtifactRef", "Figure", "News", "RunRef", "StoredValue", "Verdict"),
 }
 
 

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from wandb_airflow_provider.connection_form import DEFAULT_CONN_ID
 from wandb_airflow_provider.hooks.wandb import WandbHook
-from wandb_airflow_provider.registry import RegistryAlias
 
 if TYPE_CHECKING:
     from wandb_airflow_provider.audit_trail import AliasHistory
@@ -33,6 +32,7 @@ def read_audit(
     """
     from wandb_airflow_provider.hooks.audit_log import AuditLog
     from wandb_airflow_provider.hooks.runs import borrowed_sdk
+    from wandb_airflow_provider.registry import RegistryAlias
 
     target = RegistryAlias(registry, collection, alias)
     hook = WandbHook(wandb_conn_id, entity=entity)

@@ -96,8 +96,10 @@ class ReportProcess:
             answer = json.loads(output.strip().splitlines()[-1])
         except (IndexError, ValueError) as error:
             last = self._hook.privacy.text(" ".join(said.strip().splitlines()[-3:]))
+            status = self._process.returncode if self._process is not None else None
             raise WandbUnavailableError(
-                f"Could not {action} through {connection}: its process ended without an answer. {last}"
+                f"Could not {action} through {connection}: its process ended with status {status} and without an "
+                f"answer. {last}"
             ) from error
         if "error" not in answer:
             return answer["id"], answer["url"]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import BaseHook
 
 from wandb_airflow_provider.artifacts import (
+    PROJECT_PREFIX,
     ArtifactRef,
     split_artifact_path,
     validate_alias,
@@ -25,7 +26,6 @@ from wandb_airflow_provider.exceptions import (
     WandbUnavailableError,
 )
 from wandb_airflow_provider.identity import RunRef
-from wandb_airflow_provider.registry import PROJECT_PREFIX
 
 if TYPE_CHECKING:
     import wandb

@@ -13,14 +13,13 @@ from wandb_airflow_provider.exceptions import (
     WandbPromotionRefusedError,
 )
 from wandb_airflow_provider.operators.base import WandbBaseOperator
-from wandb_airflow_provider.operators.candidate import parse_json
-from wandb_airflow_provider.registry import RegistryAlias
 
 if TYPE_CHECKING:
     import wandb
     from airflow.sdk import Context
 
     from wandb_airflow_provider.audit import AuditEntry, ChangeKind
+    from wandb_airflow_provider.registry import RegistryAlias
     from wandb_airflow_provider.reports.document import Document
 
 __all__ = ["AliasOperator"]
@@ -74,6 +73,8 @@ class AliasOperator(WandbBaseOperator):
         # Airflow's operators have a method of the other name.
         self.is_dry_run = dry_run
         if not any("{{" in str(name) for name in (registry, collection, alias)):
+            from wandb_airflow_provider.registry import RegistryAlias
+
             RegistryAlias(registry, collection, alias)
 
     @abstractmethod
@@ -107,6 +108,8 @@ class AliasOperator(WandbBaseOperator):
 
     @property
     def _target(self) -> RegistryAlias:
+        from wandb_airflow_provider.registry import RegistryAlias
+
         return RegistryAlias(self.registry, self.collection, self.alias)
 
     def _amend(self, *, links: Mapping[str, str | None] | None = None, **known: Any) -> None:
@@ -116,6 +119,8 @@ class AliasOperator(WandbBaseOperator):
 
     def _require_expected(self, holder: ArtifactRef | None) -> None:
         """Refuse a holder that is not the expected one."""
+        from wandb_airflow_provider.operators.candidate import parse_json
+
         expected = parse_json(self.expected_holder)
         if expected is None or expected == "":
             return

@@ -23,7 +23,6 @@ from wandb_airflow_provider.identity import (
     clean_tags,
 )
 from wandb_airflow_provider.links.run import WandbRunLink
-from wandb_airflow_provider.outage import check_outage_policy
 
 if TYPE_CHECKING:
     import wandb
@@ -260,6 +259,8 @@ class WandbBaseOperator(TaskRunSource, BaseOperator):
     ) -> None:
         super().__init__(**kwargs)
         if on_unavailable is not None:
+            from wandb_airflow_provider.outage import check_outage_policy
+
             check_outage_policy(f"Task {self.task_id!r}", on_unavailable, wandb_spool, complete=False)
         if wandb_retries not in (None, "new", "resume"):
             raise WandbConfigurationError(

@@ -17,8 +17,6 @@ from wandb_airflow_provider.exceptions import (
 )
 from wandb_airflow_provider.identity import RunRef
 from wandb_airflow_provider.operators.base import WandbBaseOperator
-from wandb_airflow_provider.operators.candidate import parse_json, parse_path, read_candidate
-from wandb_airflow_provider.registry import RegistryAlias
 from wandb_airflow_provider.rules import Rule, Verdict, evaluate, parse_rules
 from wandb_airflow_provider.rules.evidence import EVALUATED, HOLDER
 from wandb_airflow_provider.rules.parsing import has_templates
@@ -28,6 +26,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from wandb_airflow_provider.hooks.audit_log import AuditLog
+    from wandb_airflow_provider.registry import RegistryAlias
     from wandb_airflow_provider.rules import Demand, RunEvidence
 
 __all__ = ["VERDICT_KEY", "WandbMetricGateOperator"]
@@ -172,6 +171,9 @@ class WandbMetricGateOperator(WandbBaseOperator, SkipMixin):
 
     def check(self) -> None:
         """Read the rendered arguments."""
+        from wandb_airflow_provider.operators.candidate import parse_json, parse_path
+        from wandb_airflow_provider.registry import RegistryAlias
+
         self._parsed_rules = parse_rules(parse_json(self.rules))
         self._check_baseline(self._parsed_rules)
         if any(rule.needs_scipy for rule in self._parsed_rules):
@@ -196,6 +198,7 @@ class WandbMetricGateOperator(WandbBaseOperator, SkipMixin):
 
     def _judge(self) -> Verdict:
         from wandb_airflow_provider.hooks.evidence import FINISHED, candidate_use, read_baselines, read_run
+        from wandb_airflow_provider.operators.candidate import read_candidate
 
         record = self.hook.get_run(self._evaluated_run)
         if record.state != FINISHED:

@@ -14,8 +14,6 @@ from wandb_airflow_provider.exceptions import (
     WandbPromotionRefusedError,
 )
 from wandb_airflow_provider.operators.alias import AliasOperator
-from wandb_airflow_provider.operators.candidate import parse_json, parse_path, read_candidate
-from wandb_airflow_provider.registry import RegistryAlias
 from wandb_airflow_provider.rules import Verdict
 
 if TYPE_CHECKING:
@@ -24,6 +22,7 @@ if TYPE_CHECKING:
 
     from wandb_airflow_provider.audit import ChangeKind
     from wandb_airflow_provider.promotion import PromotionRecord
+    from wandb_airflow_provider.registry import RegistryAlias
 
 __all__ = ["WandbPromoteOperator"]
 
@@ -92,6 +91,7 @@ class WandbPromoteOperator(AliasOperator):
 
     def check(self) -> None:
         """Check everything that can be checked by reading."""
+        from wandb_airflow_provider.operators.candidate import parse_json, parse_path, read_candidate
         from wandb_airflow_provider.promotion import Approval
 
         target, stages = self._target, self._stages_before()
@@ -245,6 +245,8 @@ class WandbPromoteOperator(AliasOperator):
             )
 
     def _stages_before(self) -> list[RegistryAlias]:
+        from wandb_airflow_provider.registry import RegistryAlias
+
         if not self.stages:
             return []
         if self.alias not in self.stages or len(set(self.stages)) != len(self.stages):

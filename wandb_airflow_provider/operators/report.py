@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from wandb_airflow_provider.exceptions import WandbConfigurationError
 from wandb_airflow_provider.identity import RunRef, TaskIdentity, slug
 from wandb_airflow_provider.operators.base import WandbBaseOperator
-from wandb_airflow_provider.operators.candidate import parse_json
 
 if TYPE_CHECKING:
     import wandb
@@ -109,6 +108,7 @@ class WandbReportOperator(WandbBaseOperator):
         """Read the rendered arguments."""
         from wandb_airflow_provider.artifacts import validate_artifact_name
         from wandb_airflow_provider.hooks.report_process import has_workspaces, require_workspaces
+        from wandb_airflow_provider.operators.candidate import parse_json
         from wandb_airflow_provider.rules import Verdict
 
         self._verdict = verdict = Verdict.from_json(parse_json(self.verdict))
@@ -158,6 +158,7 @@ class WandbReportOperator(WandbBaseOperator):
     @property
     def _wish(self) -> ReportWish:
         from wandb_airflow_provider.hooks.report_facts import ReportWish
+        from wandb_airflow_provider.operators.candidate import parse_json
 
         curves = parse_json(self.curves)
         return ReportWish(

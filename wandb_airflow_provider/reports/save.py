@@ -17,10 +17,12 @@ def main() -> int:
     order = json.load(sys.stdin)
     try:
         answer = _save(order)
-    except Exception as error:
-        # The parent process raises it: there it is an error of the task, here only words.
+    except (Exception, SystemExit) as error:
+        # The parent process raises it: there it is an error of the task, here only words. wandb raises the latter when
+        # its helper process ends badly.
         answer = {"error": _described(error)}
-    print(json.dumps(answer))
+    # At once: what ends the process while wandb tidies up must not take the answer along.
+    print(json.dumps(answer), flush=True)
     return 0
 
 
@@ -75,12 +77,14 @@ def _runset(reports: Any, place: dict[str, Any]) -> Any:
     )
 
 
-def _described(error: Exception) -> dict[str, Any]:
+def _described(error: BaseException) -> dict[str, Any]:
     cause: Any = getattr(error, "exc", None) or error.__context__ or error
     response = getattr(cause, "response", None)
     status = getattr(response, "http_status", None) or getattr(response, "status_code", None)
     return {
-        "text": str(error) or type(error).__name__,
+        "text": f"SystemExit: {error}"
+        if isinstance(error, SystemExit)
+        else str(error) or type(error).__name__,
         "status": int(status) if status else None,
         "kind": type(error).__name__,
         "value_error": isinstance(error, ValueError),

@@ -17,7 +17,6 @@ from wandb_airflow_provider.rules.evidence import (
     run_subject,
 )
 from wandb_airflow_provider.rules.rule import Rule
-from wandb_airflow_provider.rules.units import SHARE
 
 __all__ = ["BoundedRule", "ComparingRule"]
 
@@ -137,6 +136,8 @@ class BoundedRule(ComparingRule):
     @classmethod
     def unit_of(cls, option: str, unit: Any, options: Mapping[str, Any]) -> str | None:
         """Return the unit in which a bound is kept: a relative change is a share."""
+        from wandb_airflow_provider.rules.units import SHARE
+
         return SHARE if option in CHANGE_BOUNDS and options.get("relative") is True else unit
 
     def check_bounds(self) -> None:

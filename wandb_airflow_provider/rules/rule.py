@@ -10,7 +10,6 @@ from typing import Any, ClassVar, Literal, NoReturn, Self, dataclass_transform
 from wandb_airflow_provider.exceptions import WandbConfigurationError
 from wandb_airflow_provider.rules.evidence import Demand, Evidence
 from wandb_airflow_provider.rules.outcome import ALLOWED, MISSING, Outcome, Reason
-from wandb_airflow_provider.rules.units import parse_quantity
 
 __all__ = ["Rule"]
 
@@ -187,6 +186,8 @@ class Rule:
         unit = options.get("unit", getattr(cls, "unit", None))
         for key in cls.quantities:
             if isinstance(text := options.get(key), str):
+                from wandb_airflow_provider.rules.units import parse_quantity
+
                 options[key] = parse_quantity(text, cls.unit_of(key, unit, options))
         return cls(**options)
 

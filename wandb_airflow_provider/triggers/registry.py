@@ -8,12 +8,11 @@ from contextlib import aclosing
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Literal
 
+from wandb_airflow_provider.artifacts import PROJECT_PREFIX
 from wandb_airflow_provider.connection_form import DEFAULT_CONN_ID
 from wandb_airflow_provider.exceptions import WandbConfigurationError
-from wandb_airflow_provider.registry import PROJECT_PREFIX, ProjectAlias, RegistryAlias
 from wandb_airflow_provider.triggers.shared_poll import (
     DEFAULT_POLL_INTERVAL,
-    News,
     SharedPollTrigger,
     event_of,
 )
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from wandb_airflow_provider.triggers.alias_memory import AliasMemory
     from wandb_airflow_provider.triggers.poll import Membership, Poll
     from wandb_airflow_provider.triggers.reader import WandbReader
+    from wandb_airflow_provider.triggers.shared_poll import News
     from wandb_airflow_provider.waiting.alias import AliasWish, Holder, Observation
     from wandb_airflow_provider.waiting.decision import Decision
     from wandb_airflow_provider.watching.change import AliasChange, Seen
@@ -145,6 +145,8 @@ class WandbRegistryAliasTrigger(SharedPollTrigger):
     @cached_property
     def target(self) -> AliasTarget:
         """The address of the alias, once its templates are rendered."""
+        from wandb_airflow_provider.registry import ProjectAlias, RegistryAlias
+
         if self.registry is not None:
             return RegistryAlias(self.registry, self.collection, self.alias)
         return ProjectAlias(self.entity, str(self.project), self.collection, self.alias)
@@ -167,6 +169,8 @@ class WandbRegistryAliasTrigger(SharedPollTrigger):
         return self.mode == "watch"
 
     def _place(self) -> tuple[str | None, ...]:
+        from wandb_airflow_provider.registry import RegistryAlias
+
         if isinstance(self.target, RegistryAlias):
             return ("registry", self.target.registry)
         return ("project", self.target.entity, self.target.project)
@@ -177,6 +181,7 @@ class WandbRegistryAliasTrigger(SharedPollTrigger):
 
     def reader(self) -> WandbReader:
         """Return a reader for the aliases of this registry or project."""
+        from wandb_airflow_provider.registry import RegistryAlias
         from wandb_airflow_provider.triggers.alias_reader import ProjectAliasReader, RegistryAliasReader
 
         if isinstance(self.target, RegistryAlias):

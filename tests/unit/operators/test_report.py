@@ -380,7 +380,7 @@ def test_a_report_that_cannot_be_written_fails_as_its_cause_deserves(
     monkeypatch.setattr(sys, "executable", "/bin/false")
     died = run_task(report(judged.verdict, most_runs=0), dag_run_id="manual__died")
     assert isinstance(died.error, WandbUnavailableError), died.error
-    assert "its process ended without an answer" in str(died.error)
+    assert "ended with status 1 and without an answer" in str(died.error)
 
 
 def test_a_run_that_is_gone_is_named(judged: Any, run_task: Callable[..., Any]) -> None:
