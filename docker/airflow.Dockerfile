@@ -17,5 +17,5 @@ COPY docker/create_bucket.py docker/missing_constraints.py /opt/wandb/
 RUN pip freeze > /tmp/image.txt \
  && python /opt/wandb/missing_constraints.py /opt/wandb/wheels/constraints.txt /tmp/image.txt > /tmp/constraints.txt \
  && pip install --no-cache-dir --constraint /tmp/constraints.txt \
-      "$(ls /opt/wandb/wheels/*.whl)[s3,dataframe,sklearn,statistics]" \
+      "$(ls /opt/wandb/wheels/*.whl)[s3,dataframe,sklearn,statistics,reports]" \
  && pip check

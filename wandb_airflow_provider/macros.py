@@ -35,7 +35,8 @@ def environment(names: Names, **arguments: Any) -> dict[str, str]:
     Return the variables of :func:`~wandb_airflow_provider.environment.wandb_environment` for the task that renders.
 
     :param arguments: Its arguments, without ``secrets``: Airflow stores rendered templates and shows them.
-    :raises WandbConfigurationError: ``secrets`` was passed, or as for the function.
+    :raises WandbConfigurationError: ``secrets`` was passed, ``WANDB_CONFIG`` is asked for and the config is
+        too large for one variable, or as for the function.
     """
     from wandb_airflow_provider.environment import wandb_environment
     from wandb_airflow_provider.exceptions import WandbConfigurationError
@@ -49,7 +50,19 @@ def environment(names: Names, **arguments: Any) -> dict[str, str]:
     if asked not in _last:
         _last.clear()
         _last[asked] = wandb_environment(cast("Any", names), **arguments)
-    return dict(_last[asked])
+    return _Variables(_last[asked])
+
+
+class _Variables(dict[str, str]):
+    def __missing__(self, name: str) -> str:
+        from wandb_airflow_provider.exceptions import WandbConfigurationError
+
+        if name != "WANDB_CONFIG":
+            raise KeyError(name)
+        raise WandbConfigurationError(
+            "The config of this task's run is too large for one variable, which a template stands for. "
+            "Use WandbChildRun as pre_execute, which sets all of them, or macros.wandb.exports()."
+        )
 
 
 @pass_context

@@ -106,7 +106,14 @@ def belongs_here(provenance: Any, log_url: str) -> bool:
     :param provenance: ``config["airflow"]`` of the run.
     :param log_url: Log URL of the task that asks; both begin with the address of their Airflow.
     """
-    if not isinstance(provenance, Mapping) or not provenance.get("dag_run_id"):
+    if not isinstance(provenance, Mapping) or not all(
+        isinstance(provenance.get(name), str) and provenance[name] for name in ("dag_id", "dag_run_id")
+    ):
+        return False
+    if provenance.get("task_id") is not None and not all(
+        isinstance(provenance.get(name), int) for name in ("map_index", "try_number")
+    ):
+        # Another tool's, or a policy has removed it: its task cannot be told.
         return False
     theirs = str(provenance.get("log_url") or "")
     return theirs.partition("/dags/")[0] == log_url.partition("/dags/")[0]

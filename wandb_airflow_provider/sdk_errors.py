@@ -64,6 +64,8 @@ def translated(error: Exception, action: str, connection: object, *, wrong_key: 
         return WandbPermissionError(
             f"{message}. The key is valid, and may not do this; check its role and team."
         )
+    if "requires an existing run" in text:
+        return WandbNotFoundError(f"{message}. It may have been deleted.")
     if status == 404 or "not found" in text or "could not find" in text:
         return WandbNotFoundError(f"{message}. Check the entity, the project and that this key can read it.")
     if status is None and isinstance(cause, ValueError):

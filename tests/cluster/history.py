@@ -38,6 +38,7 @@ class History(RunTrees):
     :param lost_worker: The worker that was killed.
     :param lost: A task instance that was at work on it then.
     :param deployed_while_away: DAG runs of the promotion's consumer before the triggerer was back.
+    :param reconciled: What the reconciler closed afterwards.
     """
 
     topology: Topology
@@ -45,6 +46,7 @@ class History(RunTrees):
     lost_worker: str = ""
     lost: TaskInstance | None = None
     deployed_while_away: int = -1
+    reconciled: list[dict[str, Any]] = field(default_factory=list)
 
     def failures(self, dag_id: str) -> str:
         """The end of the log of each task that failed, from the disk of the worker that it ran on."""
@@ -80,6 +82,11 @@ def make_history(topology: Topology, say: Callable[[str], None]) -> History:
     )
     say("passed values between tasks")
     _lose_a_worker(history, client, say)
+    topology.wait_for_dag("reconcile")
+    cleaned = trigger(topology, "reconcile")
+    cleaned = topology.wait_for_run("reconcile", cleaned.dag_run_id, timeout=RUN_TIMEOUT)
+    history.reconciled = topology.api.xcom("reconcile", cleaned.dag_run_id, "reconcile")
+    say("closed what was left open")
     for dag_id, run in history.dag_runs.items():
         history.tasks[dag_id] = topology.api.task_instances(dag_id, run.dag_run_id)
     read_back(history, client)

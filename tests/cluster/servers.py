@@ -55,6 +55,8 @@ def start_postgres(folder: Path, port: int, user: str, password: str) -> Managed
     data = folder / "data"
     initdb = [str(programs / "bin/initdb"), "-D", str(data), "-U", user, "--no-sync"]
     initdb += ["--auth", "scram-sha-256", "--pwfile", str(folder / "password"), "--encoding", "UTF8"]
+    # This environment may name a locale that the system does not have.
+    initdb += ["--locale", "C"]
     log = folder / "initdb.log"
     run_to_end("initdb", [*guard, *initdb], env=env, log_path=log, cwd=folder, timeout=_START_TIMEOUT)
     serve = [str(programs / "bin/postgres"), "-D", str(data), "-k", "", "-h", LOOPBACK, "-p", str(port)]

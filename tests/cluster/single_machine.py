@@ -18,9 +18,18 @@ import boto3
 from moto.server import ThreadedMotoServer
 
 from tests.cluster.compose_file import ROOT
+from tests.cluster.dags.many_runs import RELEASED
 from tests.cluster.portrait import Portrait, portraits
 from tests.cluster.topology import IMPORT_WANDB, WORKLOAD
-from tests.cluster.workflow import PROJECTS, approve, read_back, trigger, until_approval, until_deployed
+from tests.cluster.workflow import (
+    PROJECTS,
+    RUN_TIMEOUT,
+    approve,
+    read_back,
+    trigger,
+    until_approval,
+    until_deployed,
+)
 from tests.run_trees import RunTrees
 from wandb_airflow_provider.demo.airflow_process import AirflowCluster
 from wandb_airflow_provider.demo.devserver_process import DevServerProcess
@@ -28,8 +37,6 @@ from wandb_airflow_provider.demo.polling import wait_for
 from wandb_airflow_provider.demo.ports import LOOPBACK
 from wandb_airflow_provider.demo.processes import ManagedProcess, inherited_environment
 
-NUMBERS = 8
-"""Mapped tasks: as many as are compared one by one."""
 _BUCKET = "wandb-xcom"
 _KEYS = {"AWS_ACCESS_KEY_ID": "one", "AWS_SECRET_ACCESS_KEY": "machine", "AWS_DEFAULT_REGION": "us-east-1"}
 _RESULT = "portraits.json"
@@ -87,7 +94,8 @@ def main(folder: Path, dags_folder: Path) -> None:
                 "AWS_ENDPOINT_URL": endpoint,
                 "AIRFLOW__CORE__XCOM_BACKEND": "wandb_airflow_provider.xcom.backend.WandbXComBackend",
                 "AIRFLOW__WANDB_XCOM__STORAGE": f"s3://{_BUCKET}/xcom",
-                "MANY_RUNS": str(NUMBERS),
+                # Nothing is lost here that a task would have to wait for.
+                f"AIRFLOW_VAR_{RELEASED.upper()}": "nothing",
             },
         ) as airflow,
     ):
@@ -129,7 +137,7 @@ def _run(airflow: AirflowCluster, trees: RunTrees) -> None:
     weekly = until_approval(airflow)
     wait_for("the watcher to have seen the registry", lambda: _baseline(airflow), timeout=120)
     ended = [approve(airflow, weekly), until_deployed(airflow)]
-    ended += [airflow.wait_for_run(run.dag_id, run.dag_run_id) for run in begun]
+    ended += [airflow.wait_for_run(run.dag_id, run.dag_run_id, timeout=RUN_TIMEOUT) for run in begun]
     trees.dag_runs.update({run.dag_id: run for run in ended})
     assert {run.state for run in ended} == {"success"}, ended
 

@@ -31,7 +31,7 @@ def until_approval(airflow: AirflowCluster) -> DagRun:
     known = {run.dag_run_id for run in airflow.api.dag_runs("weekly_retraining")}
     # Its schedule starts the latest interval as soon as it is let run.
     airflow.api.unpause("weekly_retraining")
-    run = airflow.wait_for_new_run("weekly_retraining", frozenset(known))
+    run = airflow.wait_for_new_run("weekly_retraining", frozenset(known), timeout=RUN_TIMEOUT)
     asked = airflow.wait_for_task(
         "weekly_retraining", run.dag_run_id, "approve", WAITING_FOR_PERSON, timeout=RUN_TIMEOUT
     )

@@ -18,6 +18,7 @@ ENDINGS = {
     "is marked failed",
     "is marked as success",
     "gets SIGTERM",
+    "gets SIGTERM while its run is being opened",
     "gets SIGKILL",
     "is killed for its memory",
     "loses its worker",

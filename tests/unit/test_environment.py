@@ -99,6 +99,14 @@ def test_a_config_too_long_for_one_variable_is_split(in_task: Any) -> None:
     assert json.loads("".join(parts))["long"] == config["long"]
 
 
+def test_a_template_is_never_rendered_to_a_part_of_the_config(in_task: Any) -> None:
+    def render(context: Any) -> Any:
+        return context["task"].render_template(wandb_environment_templates(), context)
+
+    with pytest.raises(WandbConfigurationError, match="too large for one variable"):
+        in_task(render, pipeline={"config": {"long": "x" * 250_000}})
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

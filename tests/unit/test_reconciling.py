@@ -95,13 +95,20 @@ def test_a_heartbeat_is_in_utc_with_and_without_saying_so(heartbeat: str) -> Non
     assert quiet_seconds(heartbeat, datetime(2026, 3, 1, 0, 2, tzinfo=UTC)) == 120.0
 
 
+OURS = {"dag_id": "d", "dag_run_id": "r", "log_url": "http://a:8080/dags/d/runs/r/tasks/t"}
+
+
 @pytest.mark.parametrize(
     ("provenance", "ours"),
     [
-        ({"dag_run_id": "r", "log_url": "http://a:8080/dags/d/runs/r/tasks/t"}, True),
-        ({"dag_run_id": "r", "log_url": "http://b:8080/dags/d/runs/r/tasks/t"}, False),
-        ({"dag_run_id": "r"}, False),
-        ({"log_url": "http://a:8080/dags/d"}, False),
+        (OURS, True),
+        ({**OURS, "log_url": "http://b:8080/dags/d/runs/r/tasks/t"}, False),
+        ({**OURS, "log_url": None}, False),
+        ({**OURS, "dag_id": None}, False),
+        ({**OURS, "dag_run_id": ["r"]}, False),
+        ({**OURS, "task_id": "t", "map_index": -1, "try_number": 1}, True),
+        ({**OURS, "task_id": "t", "map_index": -1}, False),
+        ({**OURS, "task_id": "t", "map_index": "[redacted]", "try_number": 1}, False),
         (None, False),
         ("text", False),
     ],

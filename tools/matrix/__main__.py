@@ -147,9 +147,12 @@ def python_version(python: str) -> str:
 
 
 def newest_python(otherwise: str) -> str:
-    """Return the newest interpreter that is found on the path or was built by pyenv."""
+    """Return the newest interpreter that the table has and that is found on the path or was built by pyenv."""
+    ran = {f"python{row['python']}" for row in json.loads(RESULTS.read_text()).values()}
     built = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
     for name in NEWER_PYTHONS:
+        if name not in ran:
+            continue
         on_path = shutil.which(name)
         for candidate in ([on_path] if on_path else []) + sorted(map(str, built.glob(f"*/bin/{name}"))):
             # On the path may be a command that knows no such version after all.

@@ -48,6 +48,12 @@ def put_automation(hook: WandbHook, spec: AutomationSpec) -> SavedAutomation:
     for what, text in (("name", spec.name), ("title", spec.title), ("message", spec.message)):
         hook.privacy.require_clean(f"The automation's {what}", text)
     hook.privacy.require_clean("The automation's description", spec.description)
+    hook.privacy.require_clean("The automation's run_name", spec.run_name)
+    hook.privacy.require_clean("The automation's metric", spec.metric.metric if spec.metric else None)
+    if spec.payload is not None:
+        hook.privacy.require_clean(
+            "The automation's payload", json.dumps(dict(spec.payload), ensure_ascii=False)
+        )
     scope, entity = _scope(hook, spec)
     from wandb_airflow_provider import sdk
 

@@ -188,10 +188,14 @@ class RunSession:
             summary[self._own(REASON_KEY)] = self._privacy.text(reason)[:1000]
         unsent: BaseException | None = None
         try:
-            self.run.summary.update(summary)
+            finished = not sdk.is_open(self.run)
+            if not finished:
+                self.run.summary.update(summary)
             if self._spec.on_unavailable == "offline":
                 summary = dict(self.run.summary)
-            sdk.finish_run(self.run, exit_code, self._spec.finish_timeout)
+            # What the task has finished by itself is as it said.
+            if not finished:
+                sdk.finish_run(self.run, exit_code, self._spec.finish_timeout)
         except Exception as error:
             unsent = error
             log.error(
@@ -249,7 +253,9 @@ class RunSession:
             return
 
         def finish() -> None:
-            self.run.mark_preempting()
+            # The task may have finished it by itself.
+            if sdk.is_open(self.run):
+                self.run.mark_preempting()
             self.close(EXIT_KILLED, "killed", reason="The task was stopped from outside (SIGTERM).")
 
         thread = threading.Thread(target=finish, name="wandb-airflow-kill", daemon=True)

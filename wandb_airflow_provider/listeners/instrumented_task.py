@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from wandb_airflow_provider.hooks.runs import RunSession
     from wandb_airflow_provider.listeners.task_source import TaskSource
+    from wandb_airflow_provider.privacy import PrivacyGate
 
 __all__ = ["Ending", "InstrumentedTask"]
 
@@ -166,10 +167,10 @@ class InstrumentedTask:
         if not self._runs.add(run):
             return
         with self._quietly(f"describe the run {run.id}"):
-            if self._source.privacy.policy is not None:
+            if self._gate.policy is not None:
                 from wandb_airflow_provider.hooks.guarded_run import guard_run
 
-                guard_run(run, self._source.privacy)
+                guard_run(run, self._gate)
             found = run.config.get(CONFIG_KEY)
             if found is None or (isinstance(found, Mapping) and "dag_run_id" in found):
                 # One that is there comes from an attempt whose run this one resumes.
@@ -220,6 +221,20 @@ class InstrumentedTask:
             with self._quietly("say why the task failed"):
                 summary[REASON_KEY] = self._source.privacy.text(ending.reason)[:_MAX_REASON]
         return summary
+
+    @cached_property
+    def _gate(self) -> PrivacyGate:
+        """What may be sent of the task: all that its policy lets through; nothing, where that cannot be read."""
+        try:
+            return self._source.privacy
+        except Exception as error:
+            from wandb_airflow_provider.privacy import PrivacyGate
+            from wandb_airflow_provider.redaction import RedactionPolicy
+
+            log.error(
+                "Nothing that this task logs is sent to W&B: its redaction policy cannot be read. %s", error
+            )
+            return PrivacyGate(RedactionPolicy(deny=("*",)))
 
     @property
     def _labels(self) -> Labels:

@@ -65,9 +65,11 @@ class OpenRuns:
         failures: list[Exception] = []
 
         def end_all() -> None:
+            from wandb_airflow_provider import sdk
+
             for run in list(self._runs):
                 try:
-                    if _is_open(run):
+                    if sdk.is_open(run):
                         end(run)
                 except Exception as error:
                     failures.append(error)
@@ -79,14 +81,6 @@ class OpenRuns:
         if failures:
             raise failures[0]
         return not thread.is_alive()
-
-
-def _is_open(run: wandb.Run) -> bool:
-    try:
-        run.status()
-    except sys.modules["wandb"].errors.UsageError:
-        return False
-    return True
 
 
 def _finish(run: wandb.Run, exit_code: int, summary: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from airflow.providers.common.compat.sdk import BaseOperator
+from airflow.providers.common.compat.sdk import AirflowException, BaseOperator
 
 from wandb_airflow_provider.connection_form import DEFAULT_CONN_ID
 from wandb_airflow_provider.exceptions import WandbConfigurationError, WandbError
@@ -277,6 +277,7 @@ class WandbBaseOperator(TaskRunSource, BaseOperator):
         self.on_unavailable = on_unavailable
         self.wandb_spool = wandb_spool
         self._session: RunSession | None = None
+        self._stopped = False
 
     @abstractmethod
     def execute_in_run(self, context: Context, wandb_run: wandb.Run) -> Any:
@@ -344,6 +345,11 @@ class WandbBaseOperator(TaskRunSource, BaseOperator):
             session.guard()
         if session.is_recorded:
             self._announce(context, session.ref)
+        if self._stopped:
+            session.kill()
+            raise AirflowException(
+                f"The task {self.task_id!r} was stopped (SIGTERM) while its W&B run was being opened."
+            )
 
     @contextmanager
     def _metrics_pushed(self, context: Context, session: RunSession) -> Iterator[None]:
@@ -362,6 +368,7 @@ class WandbBaseOperator(TaskRunSource, BaseOperator):
 
     def on_kill(self) -> None:
         """Finish the run as killed (exit code 143) before Airflow ends the process."""
+        self._stopped = True
         if self._session is not None:
             self._session.kill()
 

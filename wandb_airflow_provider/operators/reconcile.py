@@ -47,6 +47,8 @@ class WandbReconcileOperator(BaseOperator):
     :param close_unknown: Close runs of DAG runs that Airflow has deleted, too, as failed with the state ``unknown``.
     :param dry_run: Return what would be closed, and close nothing.
     :raises WandbUnavailableError: W&B cannot be reached. Retried.
+    :raises WandbPermanentError: some runs could not be closed, one was deleted meanwhile, say; all others are. Not
+        retried: the next DAG run looks at them again.
     """
 
     template_fields: Sequence[str] = ("wandb_conn_id", "entity", "project")
@@ -89,21 +91,34 @@ class WandbReconcileOperator(BaseOperator):
             release_when_idle()
 
     def _reconcile(self, context: Context) -> list[dict[str, Any]]:
+        from wandb_airflow_provider.exceptions import WandbAuthenticationError, WandbPermanentError
+
         now, ti = datetime.now(UTC), context["ti"]
         airflow = _Airflow(ti)
-        closed = []
+        closed, refused = [], []
+        groups: dict[str, list[TaskRun]] = {}
         # Tasks before pipelines, whose timelines tell how their tasks have ended.
         for record in sorted(self._open_runs(now, ti.log_url), key=_is_root):
-            provenance = record.config["airflow"]
-            ended = self._ended(record, provenance, airflow)
-            if ended is None or (ended.state == "unknown" and not self.close_unknown):
+            try:
+                ended = self._ended(record, record.config["airflow"], airflow, groups)
+                if ended is None or (ended.state == "unknown" and not self.close_unknown):
+                    continue
+                if not self.only_report:
+                    self._close(record, ended, now, airflow)
+            except WandbAuthenticationError:
+                raise
+            except WandbPermanentError as error:
+                self.log.error("Could not close %s: %s", record.ref, error)
+                refused.append(f"{record.ref}: {error}")
                 continue
-            if not self.only_report:
-                self._close(record, ended, now, airflow)
             self.log.info(
                 "%s %s: %s", "Would close" if self.only_report else "Closed", record.ref, ended.source
             )
             closed.append({"run": record.ref.path, **ended._asdict()})
+        if refused:
+            raise WandbPermanentError(
+                f"{len(refused)} runs could not be closed ({len(closed)} others were). {' '.join(refused)}"
+            )
         return closed
 
     def _open_runs(self, now: datetime, log_url: str) -> list[RunRecord]:
@@ -129,7 +144,13 @@ class WandbReconcileOperator(BaseOperator):
             and quiet_seconds(record.heartbeat_at or record.created_at, now) >= self.quiet_for
         ]
 
-    def _ended(self, record: RunRecord, provenance: Mapping[str, Any], airflow: _Airflow) -> Ending | None:
+    def _ended(
+        self,
+        record: RunRecord,
+        provenance: Mapping[str, Any],
+        airflow: _Airflow,
+        groups: dict[str, list[TaskRun]],
+    ) -> Ending | None:
         from wandb_airflow_provider.hierarchy import CLOSE_TASK_ID
         from wandb_airflow_provider.reconciling import attempt_ending, pipeline_ending
 
@@ -137,11 +158,11 @@ class WandbReconcileOperator(BaseOperator):
         if _is_root(record):
             return pipeline_ending(says, CLOSE_TASK_ID)
         task_id, index = provenance["task_id"], int(provenance["map_index"])
-        tries = [
-            run.try_number
-            for run in self._attempts(record)
-            if (run.task_id, run.map_index) == (task_id, index)
-        ]
+        # A thousand lost runs of one DAG run are one list.
+        group = groups.setdefault(record.group or "", [])
+        if not group:
+            group += self._attempts(record)
+        tries = [run.try_number for run in group if (run.task_id, run.map_index) == (task_id, index)]
         return attempt_ending(says, task_id, index, int(provenance["try_number"]), max(tries, default=0))
 
     def _attempts(self, record: RunRecord) -> list[TaskRun]:

@@ -11,6 +11,7 @@ from wandb_airflow_provider.sdk.runs import (
     finish_interrupted,
     finish_run,
     init_run,
+    is_open,
     unknown_machine_variables,
 )
 from wandb_airflow_provider.sdk.values import automations, html, new_artifact, table, table_of
@@ -27,6 +28,7 @@ __all__ = [
     "has_helper",
     "html",
     "init_run",
+    "is_open",
     "kill_helpers",
     "new_artifact",
     "release",

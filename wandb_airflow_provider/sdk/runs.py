@@ -27,6 +27,7 @@ __all__ = [
     "finish_interrupted",
     "finish_run",
     "init_run",
+    "is_open",
     "unknown_machine_variables",
 ]
 
@@ -147,6 +148,17 @@ def init_run(
     if packages:
         _save_packages(wandb_run)
     return wandb_run
+
+
+def is_open(wandb_run: wandb.Run) -> bool:
+    """Say whether nobody has finished a run yet."""
+    import wandb
+
+    try:
+        wandb_run.status()
+    except wandb.errors.UsageError:
+        return False
+    return True
 
 
 def finish_run(wandb_run: wandb.Run, exit_code: int, timeout: float) -> None:

@@ -142,6 +142,10 @@ class SpoolUpload:
             raise
         except (WandbError, OSError) as error:
             return str(error)
+        except Exception as error:
+            # A damaged entry, of which no other must suffer.
+            log.exception("Entry %s cannot be uploaded.", manifest.entry)
+            return f"{type(error).__name__}: {error}"
         return None
 
     def _upload(self, manifest: Manifest, scratch: Path) -> None:

@@ -308,3 +308,21 @@ def test_what_the_pipeline_keeps_from_w_and_b_is_not_added_to_a_run(
     # Host, user and command line.
     assert run.metadata is None
     assert "WANDB_X_DISABLE_META" not in os.environ
+
+
+def test_under_a_policy_that_cannot_be_read_nothing_is_sent(
+    listening: Any, run_task: Callable[..., Any], account: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    def work() -> None:
+        run = account.init()
+        run.log({"loss": 1})
+        run.summary["patient"] = "ann"
+
+    policy = {"hash": ["config.patient"], "salt": "variable:nobody_made_it"}
+    with DAG("plain", schedule=None), wandb_pipeline(redaction=policy):
+        task = PythonOperator(task_id="work", python_callable=work)
+    assert run_task(task).state == "success"
+    run = account.run()
+    assert not {"patient", "loss"} & run.summary.keys()
+    assert "its redaction policy cannot be read" in caplog.text
+    assert "'variable:nobody_made_it' does not exist" in caplog.text

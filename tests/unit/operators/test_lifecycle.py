@@ -137,6 +137,36 @@ def test_sigterm_finishes_the_run_as_killed_while_the_task_still_works(
     assert len(ended.history) == 5
 
 
+def test_sigterm_while_the_run_is_being_opened_ends_it_as_killed(
+    run: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_in_wandb, worked = sdk.init_run, []
+
+    def stopped_meanwhile(*arguments: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return open_in_wandb(*arguments)
+
+    monkeypatch.setattr(sdk, "init_run", stopped_meanwhile)
+    ended = run(lambda wandb_run: worked.append(wandb_run))
+    assert (ended.record.state, ended.exit_code) == ("preempted", 143)
+    assert ended.said == ("killed", "The task was stopped from outside (SIGTERM).")
+    assert "was stopped (SIGTERM) while its W&B run was being opened" in str(ended.task.error)
+    assert worked == []
+
+
+def test_sigterm_after_user_code_has_finished_the_run_ends_wandb_too(
+    run: Callable[..., Ended], caplog: pytest.LogCaptureFixture
+) -> None:
+    def stopped(wandb_run: Any) -> None:
+        work(wandb_run)
+        wandb_run.finish()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    ended = run(stopped)
+    assert (ended.record.state, ended.exit_code, len(ended.history)) == ("finished", 0, 5)
+    assert "could not be finished" not in caplog.text
+
+
 def test_user_code_that_finishes_the_run_itself_is_left_in_peace(run: Callable[..., Ended]) -> None:
     def finishing(wandb_run: Any) -> None:
         work(wandb_run)

@@ -273,6 +273,21 @@ def test_a_killed_offline_task_is_synced_as_killed(
     assert (record.summary["airflow/state"], metrics) == ("killed", [*range(5)])
 
 
+def test_an_offline_task_that_is_killed_after_it_finished_its_run_is_synced(
+    server: Any, run: Callable[..., Any], sync: Callable[..., Any], read: Callable[..., Any], spool: str
+) -> None:
+    def stopped(wandb_run: Any) -> None:
+        work(wandb_run)
+        wandb_run.finish()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with server.away():
+        task = run(stopped)
+    assert entries(spool)[0].state == "closed"
+    synced(sync())
+    assert read(task)[1] == [*range(5)]
+
+
 def test_what_needs_w_and_b_says_so_in_an_offline_run(server: Any, run: Callable[..., Any]) -> None:
     messages: list[str] = []
 
@@ -329,6 +344,30 @@ def test_a_damaged_entry_is_kept_and_named(
     assert "is not what was stored" in str(failed.error)
     assert "'stray'" in str(failed.error)
     assert entries_named(spool) == {waiting.entry, "stray"}
+
+
+def test_an_entry_that_upsets_the_sync_keeps_no_other(
+    server: Any,
+    run: Callable[..., Any],
+    sync: Callable[..., Any],
+    spool: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with server.away():
+        run(work)
+        run(work, try_number=2)
+    upset, _ = (each.entry for each in entries(spool))
+    fetch = Spool.fetch
+
+    def damaged(self: Spool, manifest: Manifest, folder: Path) -> Path:
+        if manifest.entry == upset:
+            raise KeyError("a part of the log")
+        return fetch(self, manifest, folder)
+
+    monkeypatch.setattr(Spool, "fetch", damaged)
+    failed = sync()
+    assert "KeyError: 'a part of the log'" in str(failed.error)
+    assert entries_named(spool) == {upset}
 
 
 def settings_of_wandb() -> dict[str, str]:

@@ -13,6 +13,7 @@ from airflow.sdk import DAG
 from airflow.sdk.execution_time import comms
 
 from wandb_airflow_provider import WandbReconcileOperator
+from wandb_airflow_provider.exceptions import WandbPermanentError
 from wandb_airflow_provider.hooks.wandb import WandbHook
 from wandb_airflow_provider.identity import RunRef, TaskIdentity
 
@@ -243,3 +244,49 @@ def test_runs_of_another_airflow_and_of_deleted_dag_runs_are_left_alone(
 
     record = hook.get_run(RunRef("local", unique, identity.wandb_run_id()))
     assert (record.state, record.summary["airflow/state"]) == ("failed", "unknown")
+
+
+def test_a_run_that_cannot_be_closed_keeps_no_other_open(
+    hook: WandbHook, airflow: Airflow, supervisor: Any, run_task: Callable[..., Any], unique: str
+) -> None:
+    first, gone, last = (TaskIdentity("weekly", DAG_RUN, name) for name in ("first", "gone", "last"))
+    for one in (first, gone, last):
+        opened(hook, spec(unique, one))
+    nobodys = {name: value for name, value in provenance("x").items() if name != "try_number"}
+    opened(hook, spec(unique, TaskIdentity("weekly", DAG_RUN, "x"), config={"airflow": nobodys}))
+    airflow.tasks = dict.fromkeys(("first", "gone", "last"), "success")
+
+    def deleted_meanwhile(msg: Any) -> Any:
+        hook.get_conn().run(f"local/{unique}/{gone.wandb_run_id()}").delete()
+        return comms.TaskStatesResult(task_states={DAG_RUN: airflow.tasks})
+
+    supervisor.answers["GetTaskStates"] = deleted_meanwhile
+    with DAG("maintenance", schedule=None):
+        operator = WandbReconcileOperator(task_id="reconcile", quiet_for=0)
+    finished = run_task(operator)
+
+    assert isinstance(finished.error, WandbPermanentError)
+    assert "1 runs could not be closed (2 others were)" in str(finished.error)
+    assert gone.wandb_run_id() in str(finished.error)
+    for one in (first, last):
+        record = hook.get_run(RunRef("local", unique, one.wandb_run_id()))
+        assert (record.state, record.summary["airflow/state"]) == ("finished", "success")
+
+
+def test_lost_runs_of_one_dag_run_are_listed_once(
+    server: Any, hook: WandbHook, airflow: Airflow, reconcile: Callable[..., Any], unique: str
+) -> None:
+    def listed(count: int) -> int:
+        dag_run = f"scheduled__{count}"
+        for number in range(count):
+            one = TaskIdentity("weekly", DAG_RUN, f"lost{count}", number)
+            values = {**provenance(one.task_id), "map_index": number}
+            opened(hook, spec(unique, one, group=dag_run, config={"airflow": values}))
+            airflow.tasks[f"{one.task_id}_{number}"] = "running"
+        before = len(server.requests("Runs"))
+        assert reconcile() == {}
+        return len(server.requests("Runs")) - before
+
+    alone = listed(1)
+    # Both groups, whatever their size.
+    assert listed(3) == alone + 1
