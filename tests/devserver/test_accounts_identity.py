@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -112,6 +115,22 @@ def test_identity_token_that_was_changed_or_comes_from_elsewhere_is_refused(
     assert exchange(own, token).status_code == 200
     with pytest.raises(ValueError, match="has no user 'nobody'"):
         own.issue_identity_token("nobody")
+
+
+def test_no_more_is_read_of_a_token_request_than_it_may_have(own: DevServer) -> None:
+    address = urlsplit(own.url)
+    head = f"POST /oidc/token HTTP/1.1\r\nHost: {address.netloc}\r\nContent-Length: 200000000\r\n\r\n"
+    with socket.create_connection((str(address.hostname), int(address.port or 0)), timeout=30) as connection:
+        connection.sendall(head.encode() + b"x" * 65_537)
+        # Nobody who sends on without a key keeps the server's memory.
+        answer = connection.recv(65536)
+    assert answer.startswith(b"HTTP/1.1 400"), answer
+    packed = gzip.compress(b"x" * 1_000_000)
+    refused = httpx.post(f"{own.url}/oidc/token", content=packed, headers={"Content-Encoding": "gzip"})
+    assert (refused.status_code, refused.json()["error"]) == (
+        400,
+        "the body unpacks to more than 65536 bytes.",
+    )
 
 
 def test_token_for_another_audience_is_refused_and_the_account_s_organization_is_one(own: DevServer) -> None:

@@ -204,18 +204,37 @@ def test_manifest_that_does_not_match_the_announced_digest_is_refused(
     assert f"but {'f' * 32} was announced" in answer["errors"][0]["message"]
 
 
-def test_manifest_with_a_path_outside_of_the_artifact_is_refused(
-    pending: Callable[[str], str], graphql: GraphQL
+REFERENCE = {"digest": "etag", "ref": "s3://b/r", "size": 1}
+
+
+@pytest.mark.parametrize(
+    ("document", "message"),
+    [
+        ({"../escape": REFERENCE}, "outside of the artifact: '../escape'"),
+        ({"r": {**REFERENCE, "ref": {"to": "nowhere"}}}, "has for 'r' what is no text"),
+        ({"r": {**REFERENCE, "birthArtifactID": 5}}, "has for 'r' what is no text"),
+        ({"r": {**REFERENCE, "digest": "\ud800"}}, "has for 'r' what is no text"),
+        ({"\ud800": REFERENCE}, "has for '\\ud800' what is no text"),
+        ({"r": {**REFERENCE, "size": "1"}}, "has the size '1' for 'r'"),
+        ({"r": {**REFERENCE, "size": -1}}, "has the size -1 for 'r'"),
+        ({"r": {**REFERENCE, "size": 10**30}}, f"has the size {10**30} for 'r'"),
+        ({"r": {"size": 1}}, "has no digest for 'r'"),
+        ([], "has no contents"),
+        ("[" * 100_000, "is not JSON: maximum recursion depth exceeded"),
+    ],
+)
+def test_manifest_that_no_client_writes_is_refused(
+    pending: Callable[[str], str], graphql: GraphQL, document: Any, message: str
 ) -> None:
-    contents = {"../escape": {"digest": "etag", "ref": "s3://b/r", "size": 1}}
-    version = pending(logical_digest(contents))
-    manifest = json.dumps({"version": 1, "contents": contents}).encode()
+    version = pending("f" * 32)
+    raw = isinstance(document, str)
+    manifest = (document if raw else json.dumps({"version": 1, "contents": document})).encode()
     _, answer = graphql(CREATE_MANIFEST, {"artifactID": version, "digest": md5_base64(manifest)})
     url = answer["data"]["createArtifactManifest"]["artifactManifest"]["file"]["uploadUrl"]
     assert httpx.put(url, content=manifest).status_code == 200
     status, answer = graphql(COMMIT, {"id": version})
     assert status == 400
-    assert "outside of the artifact: '../escape'" in answer["errors"][0]["message"]
+    assert message in answer["errors"][0]["message"]
 
 
 def test_read_only_key_reads_but_changes_nothing(

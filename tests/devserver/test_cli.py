@@ -83,6 +83,28 @@ def test_taken_port_is_one_sentence_and_exit_code_1(
     assert f"cannot listen on 127.0.0.1:{port}" in said.err
 
 
+def test_second_server_on_the_same_data_is_one_sentence_and_exit_code_1(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "data"
+    with serving("--port", "0", "--data", str(data)) as (process, _):
+        arriving = data / "blobs" / "incoming" / "upload-under-way"
+        arriving.write_bytes(b"half of it")
+        assert main(["--port", "0", "--data", str(data)]) == 1
+        said = capsys.readouterr()
+        assert said.out == ""
+        assert said.err == (
+            f"wandb-airflow devserver: another dev server is running on the data in {str(data)!r}: stop it, or choose"
+            " another folder.\n"
+        )
+        assert arriving.read_bytes() == b"half of it", "what the first one receives is left alone"
+        process.kill()
+        process.wait(timeout=10)
+    with serving("--port", "0", "--data", str(data)) as (_, printed):
+        assert str(data) in printed
+        assert not arriving.exists()
+
+
 def test_address_that_others_can_reach_is_refused_unless_allowed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -170,6 +170,9 @@ def test_restricted_viewer_sees_but_neither_uses_nor_downloads(
         run.use_artifact(path)
     assert httpx.get(raw, auth=("api", people["restricted_viewer"])).status_code == 404
 
+    with pytest.raises(Exception, match="is a restricted viewer, who may not use or download"):
+        restricted.link(f"local/{project}/mine")
+
     viewer = fresh_api(people["viewer"]).artifact(path)
     assert [file.name for file in viewer.files()] == ["w"]
     with open_run(api_key=people["viewer"]) as run:

@@ -75,6 +75,11 @@ def test_run_without_heartbeats_has_crashed_for_readers_filters_and_a_resuming_p
     run = open_run(id="silent")
     run.log({"loss": 1})
     assert find("silent").state == "running"
+    # What it has logged is a sign of life too, whenever it arrives.
+    deadline = time.monotonic() + 20
+    while "loss" not in find("silent").summary:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
     server.clock.advance(301)
     assert find("silent").state == "crashed"
     assert [found.id for found in api.runs(f"local/{project}", filters={"state": "crashed"})] == ["silent"]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -113,6 +114,45 @@ def test_data_of_another_version_is_refused_with_the_way_out(tmp_path: Path) -> 
         server.backend.store.set_meta("schema", "older")
     with pytest.raises(DevServerError, match="written by another version of the dev server"):
         DevServer(tmp_path / "data").start()
+
+
+def test_data_serves_one_server_at_a_time_and_the_next_one_after_it(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    second = DevServer(data)
+    with DevServer(data) as first:
+        for _ in range(2):
+            with pytest.raises(DevServerError, match="another dev server is running on the data in"):
+                second.start()
+        assert httpx.get(f"{first.url}/ready").text == "ok"
+    for _ in range(2):
+        with second:
+            assert httpx.get(f"{second.url}/ready").text == "ok"
+    with DevServer(data) as third:
+        third.backend.store.set_meta("schema", "older")
+    for _ in range(2):
+        # A start that failed holds nothing.
+        with pytest.raises(DevServerError, match="written by another version"):
+            DevServer(data).start()
+
+
+def test_process_forked_from_a_killed_server_does_not_hold_its_data(tmp_path: Path) -> None:
+    script = (
+        "import os, sys; from wandb_airflow_provider.devserver import DevServer; DevServer(sys.argv[1]).start();"
+        "child = os.fork(); child and print(child, flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path / "data")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        child = int(process.stdout.readline())
+        with pytest.raises(DevServerError, match="another dev server is running"):
+            DevServer(tmp_path / "data").start()
+        process.kill()
+        process.wait(timeout=10)
+        os.kill(child, 0)
+        with DevServer(tmp_path / "data") as server:
+            assert httpx.get(f"{server.url}/ready").text == "ok"
+        os.kill(child, 0)
+        # The end of its input ends the child.
 
 
 def test_run_without_heartbeat_for_five_minutes_has_crashed_until_it_speaks_again(tmp_path: Path) -> None:

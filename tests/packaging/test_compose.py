@@ -48,6 +48,11 @@ def instructions(text: str, name: str) -> list[str]:
     return re.findall(rf"^{name} (.+)$", joined, re.MULTILINE)
 
 
+def test_the_image_holds_what_the_mounted_dags_use() -> None:
+    (extras,) = re.findall(r"\.whl\)\[([\w,]+)\]", dockerfile(SERVICES["scheduler"]))
+    assert {"s3", "dataframe", "sklearn", "statistics", "reports"} <= set(extras.split(","))
+
+
 def test_the_file_follows_the_compose_specification() -> None:
     command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec"]
     checked = subprocess.run([*command, str(COMPOSE_FILE)], capture_output=True, text=True)
@@ -311,6 +316,12 @@ sys.exit(main({command!r}))
             answer = httpx.post(f"{url}/graphql", json=query, auth=("api", key), trust_env=False)
             assert answer.json()["data"]["viewer"]["username"]
             assert httpx.get(f"{url}/", auth=("api", key), trust_env=False).status_code == 200
+            query = {
+                "query": 'mutation { upsertModel(input: {entityName: "local", name: "p"}) { inserted } }'
+            }
+            httpx.post(f"{url}/graphql", json=query, auth=("api", key), trust_env=False)
+            found = httpx.get(f"{url}/local/p/runs?q=name", auth=("api", key), trust_env=False)
+            assert found.status_code == 200
             assert key not in printed
         finally:
             process.terminate()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 from wandb_airflow_provider.devserver.graphql.registry import GraphQLError
 from wandb_airflow_provider.devserver.ids import numbered_id
@@ -60,6 +61,7 @@ class Account:
     :param read_only_key: Whether the key that it came with may only read.
     :param limits: What that key may do in the only entities that it is for (``read`` or ``write``); None if it is
         for all.
+    :param key_expires_at: When that key ends; None if it does not.
     """
 
     id: str
@@ -73,6 +75,7 @@ class Account:
     name: str = ""
     read_only_key: bool = False
     limits: Mapping[str, str] | None = None
+    key_expires_at: datetime | None = None
 
     @property
     def admin(self) -> bool:
@@ -102,13 +105,16 @@ class Account:
         if refusal is not None:
             raise GraphQLError(f"permission denied: {refusal}", 403)
 
-    def narrowed(self, *, read_only: bool, limits: Mapping[str, str] | None) -> Account:
-        """Return the account as a key shows it that may only read, or is for some entities only."""
+    def narrowed(
+        self, *, read_only: bool, limits: Mapping[str, str] | None, expires_at: datetime | None
+    ) -> Account:
+        """Return the account as a key shows it that may only read, is for some entities only, or ends some day."""
+        keyed = replace(self, read_only_key=read_only, key_expires_at=expires_at)
         if limits is None:
-            return replace(self, read_only_key=read_only)
+            return keyed
         teams = tuple(entity for entity in limits if entity in self.teams)
         entity = self.entity if self.entity in teams else (*teams, self.entity)[0]
-        return replace(self, read_only_key=read_only, limits=dict(limits), teams=teams, entity=entity)
+        return replace(keyed, limits=dict(limits), teams=teams, entity=entity)
 
     def _refusal(self, entity: str) -> str | None:
         if self.role == "read-only" or self.read_only_key:
@@ -242,6 +248,16 @@ def remove_member(conn: sqlite3.Connection, username: str, team: str) -> bool:
     # Whoever is no longer in the default team starts at home.
     conn.execute("UPDATE accounts SET entity = username WHERE username = ? AND entity = ?", (username, team))
     return bool(removed)
+
+
+def teams_of(conn: sqlite3.Connection, username: str) -> list[str]:
+    """Return the teams that an account is in, without its own entity and organisations."""
+    rows = conn.execute(
+        "SELECT e.name FROM memberships m JOIN entities e ON e.name = m.entity"
+        " WHERE m.username = ? AND e.kind = 'team' ORDER BY m.rowid",
+        (username,),
+    )
+    return [row["name"] for row in rows]
 
 
 def organization_of(conn: sqlite3.Connection, entity: str) -> str:

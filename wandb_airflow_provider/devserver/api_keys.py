@@ -152,12 +152,24 @@ def account_of(conn: sqlite3.Connection, key: str, now: datetime) -> Account:
             401,
         )
     username, what = row["username"], "API key" if row["kind"] == KEY else "access token"
-    if row["expires_at"] is not None and datetime.fromisoformat(row["expires_at"]) <= now:
+    end = None if row["expires_at"] is None else datetime.fromisoformat(row["expires_at"])
+    if end is not None and end <= now:
         raise GraphQLError(f"the {what} of user {username!r} expired at {row['expires_at']}.", 401)
     account = find_account(conn, username)
     if account is None:
         raise GraphQLError(f"the {what} belongs to user {username!r}, who no longer exists.", 401)
-    return account.narrowed(read_only=bool(row["read_only"]), limits=loads(row["limits"]))
+    return account.narrowed(read_only=bool(row["read_only"]), limits=loads(row["limits"]), expires_at=end)
+
+
+def is_within(row: sqlite3.Row, user: Account) -> bool:
+    """Tell whether a key reaches no entity, to read or to write, that the key which somebody came with does not."""
+    if user.limits is None:
+        return True
+    theirs = loads(row["limits"])
+    return theirs is not None and all(
+        user.limits.get(entity) in ((access,) if access == "write" else _ACCESS)
+        for entity, access in theirs.items()
+    )
 
 
 def digests(conn: sqlite3.Connection) -> set[str]:

@@ -13,7 +13,7 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from wandb_airflow_provider.devserver import controls, filestream, identity_tokens, pages
@@ -24,6 +24,7 @@ from wandb_airflow_provider.devserver.auth import find_account
 from wandb_airflow_provider.devserver.backend import Backend
 from wandb_airflow_provider.devserver.blobs import Blob, BlobResponse, BlobWriter
 from wandb_airflow_provider.devserver.endpoint import (
+    JSONAnswer,
     answering,
     backend_of,
     base_url_of,
@@ -89,7 +90,7 @@ async def _graphql(request: Request) -> Response:
         if not name:
             exchange.operation = await run_in_threadpool(_operation_name, source)
         await exchange.meet_fault()
-    return JSONResponse({"data": await run_in_threadpool(_execute, request, source, variables, name)})
+    return JSONAnswer({"data": await run_in_threadpool(_execute, request, source, variables, name)})
 
 
 def _execute(request: Request, source: str, variables: Mapping[str, Any], name: str | None) -> dict[str, Any]:
@@ -110,7 +111,7 @@ def _operation_name(source: str) -> str:
 
 async def _file_stream(request: Request) -> Response:
     body = await read_body(request)
-    return JSONResponse(await run_in_threadpool(_stream, request, body))
+    return JSONAnswer(await run_in_threadpool(_stream, request, body))
 
 
 def _stream(request: Request, body: bytes) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import re
 import threading
 from collections import Counter, deque
@@ -136,11 +138,12 @@ class Excerpt:
             return self._list(value, key)
         if not isinstance(value, str):
             self.size += 8
-            return value
+            # JSON has no such numbers, though Python's clients send them.
+            return json.dumps(value) if isinstance(value, float) and not math.isfinite(value) else value
         if value and any(word in key.lower() for word in _SECRET_WORDS):
             return "***"
         room = BODY_CHARACTERS - self.size
-        text = mask_text(value[:room])
+        text = valid_text(mask_text(value[:room]))
         self.size += len(text)
         return text if len(value) <= room else text + CUT
 
@@ -151,7 +154,7 @@ class Excerpt:
                 copy[CUT] = CUT
                 break
             self.size += len(name)
-            copy[name] = self.of(item, name)
+            copy[valid_text(name)] = self.of(item, name)
         return copy
 
     def _list(self, value: list[Any], key: str) -> list[Any]:
@@ -170,6 +173,11 @@ def mask_text(text: str) -> str:
     if not any(hint in lowered for hint in _HINTS):
         return text
     return _SECRETS_IN_TEXT.sub(_mask, text)
+
+
+def valid_text(text: str) -> str:
+    """Return text as UTF-8 can have it: halves of surrogate pairs, which JSON can name, become their escapes."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _mask(found: re.Match[str]) -> str:

@@ -14,7 +14,7 @@ from wandb_airflow_provider.devserver.auth import Account
 from wandb_airflow_provider.devserver.automations.author import ACTING_USER
 from wandb_airflow_provider.devserver.automations.worker import AutomationWorker
 from wandb_airflow_provider.devserver.blobs import BlobStore
-from wandb_airflow_provider.devserver.clock import Clock
+from wandb_airflow_provider.devserver.clock import Clock, checked_time
 from wandb_airflow_provider.devserver.faults import Faults
 from wandb_airflow_provider.devserver.graphql.registry import RequestContext
 from wandb_airflow_provider.devserver.graphql.unknown import UnknownNames
@@ -99,9 +99,11 @@ class Backend:
         Reset, so that equal requests get equal ids and times from here on: the clock stands until it is moved.
 
         :param at: Where the clock stands.
+        :raises ValueError: the clock cannot be set to that time; nothing has changed then.
         """
+        frozen_at = checked_time(at)
         self.ids.reseed(seed)
-        self._start_over(frozen_at=at)
+        self._start_over(frozen_at)
 
     def _start_over(self, frozen_at: datetime | None) -> None:
         with self.store.read() as conn:

@@ -72,7 +72,8 @@ class BlobStore:
     """
     Content-addressed files in a folder.
 
-    :param root: The folder; created if it does not exist. Leftovers of writes cut off by a kill are removed.
+    :param root: The folder, which nobody else uses; created if it does not exist. Leftovers of writes cut off by a kill
+        are removed.
     """
 
     def __init__(self, root: Path) -> None:

@@ -6,6 +6,9 @@ import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
+EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(3000, 1, 1, tzinfo=UTC)
+"""Between what times the clock can be set: with room on both sides for what is reckoned from it."""
+
 
 class Clock:
     """
@@ -32,28 +35,37 @@ class Clock:
         return self._stopped is not None
 
     def freeze(self, at: datetime | None = None) -> datetime:
-        """Stop at a time, by default now, and return it; a time without zone is UTC."""
+        """
+        Stop at a time, by default now, and return it; a time without zone is UTC.
+
+        :raises ValueError: the time is not between 1970 and 3000.
+        """
         with self._lock:
-            moment = self._now() if at is None else at
-            self._stopped = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+            self._stopped = self._now() if at is None else checked_time(at)
             return self._stopped
 
     def advance(self, seconds: float) -> datetime:
         """
         Move on by some seconds, whether the clock stands or goes, and return the new time.
 
-        :raises ValueError: the seconds are negative: W&B's clock never goes back.
+        :raises ValueError: the seconds are negative, as W&B's clock never goes back, or lead beyond the year 3000.
         """
         if not seconds >= 0:
             raise ValueError(
                 f"the clock can only be moved on: {seconds!r} is not a number of seconds from 0 on"
             )
         with self._lock:
+            now = self._now()
+            if not seconds <= (LATEST - now).total_seconds():
+                raise ValueError(
+                    f"the clock cannot be moved on by {seconds!r} seconds: it ends with {LATEST:%Y}"
+                )
+            moved = timedelta(seconds=seconds)
             if self._stopped is None:
-                self._ahead += timedelta(seconds=seconds)
+                self._ahead += moved
             else:
-                self._stopped += timedelta(seconds=seconds)
-            return self._now()
+                self._stopped += moved
+            return now + moved
 
     def unfreeze(self) -> datetime:
         """Go on from where the clock stands, without a jump, and return that time."""
@@ -70,6 +82,18 @@ class Clock:
 
     def _now(self) -> datetime:
         return self._source() + self._ahead if self._stopped is None else self._stopped
+
+
+def checked_time(moment: datetime) -> datetime:
+    """
+    Return a time to which a clock may be set; without a zone it is UTC.
+
+    :raises ValueError: it is not between 1970 and 3000.
+    """
+    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    if not EARLIEST <= aware <= LATEST:
+        raise ValueError(f"the clock can be set to times from {EARLIEST:%Y} to {LATEST:%Y}, not to {moment}")
+    return aware
 
 
 def stamp(moment: datetime) -> str:

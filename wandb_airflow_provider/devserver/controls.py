@@ -21,6 +21,7 @@ from starlette.routing import BaseRoute, Route
 
 from wandb_airflow_provider.devserver import api_keys, identity_tokens
 from wandb_airflow_provider.devserver.accounts import DEFAULT_USER
+from wandb_airflow_provider.devserver.audit import valid_text
 from wandb_airflow_provider.devserver.auth import authenticate
 from wandb_airflow_provider.devserver.automations import administration
 from wandb_airflow_provider.devserver.backend import SEED_TIME, Backend
@@ -31,6 +32,7 @@ from wandb_airflow_provider.devserver.graphql.registry import GraphQLError
 from wandb_airflow_provider.devserver.http_body import parse_object, read_body
 
 MAX_AWAY_SECONDS = 600.0
+MAX_SETTLE_SECONDS = 600.0
 
 Arguments = dict[str, Any]
 Control = Callable[[Backend, Arguments], dict[str, Any]]
@@ -146,10 +148,7 @@ def _expire(backend: Backend, args: Arguments) -> dict[str, Any]:
 
 @_control("POST", "identity-token", username=str, seconds=_NUMBER, audience=str, access_seconds=int)
 def _identity_token(backend: Backend, args: Arguments) -> dict[str, Any]:
-    try:
-        return {"token": identity_tokens.issue(backend, args.pop("username", DEFAULT_USER), **args)}
-    except ValueError as error:
-        raise GraphQLError(f"{error}.") from error
+    return {"token": identity_tokens.issue(backend, args.pop("username", DEFAULT_USER), **args)}
 
 
 @_control("POST", "distrust-identity-tokens")
@@ -174,6 +173,9 @@ def _slack(backend: Backend, args: Arguments) -> dict[str, Any]:
 
 @_control("POST", "settle", timeout=_NUMBER)
 def _settle(backend: Backend, args: Arguments) -> dict[str, Any]:
+    timeout = args.get("timeout", 0.0)
+    if not 0 <= timeout <= MAX_SETTLE_SECONDS:
+        raise GraphQLError(f"timeout must be from 0 to {MAX_SETTLE_SECONDS:g}, not {timeout!r}.")
     return administration.control_settle(backend, args)
 
 
@@ -190,16 +192,12 @@ async def _answer(request: Request) -> Response:
             return await _go_away(request)
         control, takes = _find(request.method, name)
         args = _checked(await _arguments(request), takes)
-        return JSONResponse(await run_in_threadpool(_apply, control, backend_of(request), args))
+        return JSONResponse(await run_in_threadpool(control, backend_of(request), args))
     except GraphQLError as error:
         return error_response(error)
-
-
-def _apply(control: Control, backend: Backend, args: Arguments) -> dict[str, Any]:
-    try:
-        return control(backend, args)
-    except ValueError as error:
-        raise GraphQLError(f"{error}.") from error
+    except (ValueError, OverflowError) as error:
+        # Also what is found only when the answer is put into JSON.
+        return error_response(GraphQLError(f"{error}."))
 
 
 async def _go_away(request: Request) -> Response:
@@ -253,6 +251,10 @@ def _checked(args: Arguments, takes: Mapping[str, Any]) -> Arguments:
         # JSON's true is an int to Python; null means what the absence of the argument means, except for times.
         if value is not None and (isinstance(value, bool) or not isinstance(value, takes[name])):
             raise GraphQLError(f"{name} is {json.dumps(value)}, which is of the wrong type.")
+        if isinstance(value, str) and valid_text(value) != value:
+            raise GraphQLError(
+                f"{name} is {json.dumps(value)}, which is no text: it has half a surrogate pair."
+            )
     return {name: value for name, value in args.items() if value is not None or name == "times"}
 
 

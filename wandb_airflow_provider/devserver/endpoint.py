@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
@@ -17,6 +18,8 @@ from wandb_airflow_provider.devserver.auth import Account, authenticate
 from wandb_airflow_provider.devserver.backend import Backend
 from wandb_airflow_provider.devserver.exchange import Exchange, InjectedFailure
 from wandb_airflow_provider.devserver.graphql.registry import GraphQLError, RequestContext
+from wandb_airflow_provider.devserver.graphql.unfit import UNFIT, unfit
+from wandb_airflow_provider.devserver.json_text import stored_text
 from wandb_airflow_provider.devserver.store import LateRequestError
 
 _log = logging.getLogger(__name__)
@@ -48,9 +51,20 @@ def request_context(request: Request, user: Account | None = None) -> RequestCon
     return backend.context(user, base_url_of(request))
 
 
+class JSONAnswer(JSONResponse):
+    """JSON as an answer; what JSON or its encoding cannot hold is sent in the form in which it would be stored."""
+
+    def render(self, content: Any) -> bytes:
+        """Return the body."""
+        try:
+            return super().render(content)
+        except ValueError:
+            return stored_text(content).encode()
+
+
 def error_response(error: GraphQLError) -> JSONResponse:
     """Return the answer that tells a client about an error, in both shapes that clients read."""
-    return JSONResponse(
+    return JSONAnswer(
         {"errors": [{"message": error.message}], "error": error.message, "data": None},
         status_code=error.status,
     )
@@ -91,6 +105,10 @@ def answering(endpoint: Endpoint, *, meets_faults: bool = True) -> Endpoint:
         except ClientDisconnect:
             exchange.error = "the client went away before its request was complete."
             return error_response(GraphQLError(exchange.error))
+        except UNFIT as error:
+            refused = unfit(f"{request.method} {request.url.path}", error)
+            exchange.error = refused.message
+            return error_response(refused)
         except Exception as error:
             if exchange.late:
                 return error_response(LateRequestError())

@@ -15,7 +15,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from wandb_airflow_provider.devserver.audit import Excerpt, RecordedRequest, mask_text
+from wandb_airflow_provider.devserver.audit import Excerpt, RecordedRequest, mask_text, valid_text
 from wandb_airflow_provider.devserver.backend import Backend
 from wandb_airflow_provider.devserver.faults import Fault
 from wandb_airflow_provider.devserver.graphql.registry import GraphQLError
@@ -117,15 +117,15 @@ class Exchange:
             self.leave_out()
             return
         self._audited = False
-        excerpt = Excerpt()
+        excerpt, error = Excerpt(), failure or self.error
         self._backend.requests.add(
             RecordedRequest(
-                operation=self.operation,
+                operation=excerpt.of(str(self.operation)),
                 path=mask_text(self._path),
                 method=self.method,
                 status=self.status,
                 variables=excerpt.of(self.variables),
-                error=failure or self.error,
+                error=None if error is None else valid_text(error),
                 body=excerpt.of(self.body),
                 seconds=time.perf_counter() - self._started,
                 at=self._backend.now(),

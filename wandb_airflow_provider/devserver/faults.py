@@ -111,10 +111,12 @@ class Faults:
 
         :param status: From 200 to 599. 200 is what a GraphQL error often comes with.
         :param message: The error text, in both shapes that clients read; by default the status in words.
-        :param retry_after: Seconds to tell in a ``Retry-After`` header.
+        :param retry_after: Seconds to tell in a ``Retry-After`` header, a day at most.
         """
         if not 200 <= status <= 599 or status in (204, 304):
             raise ValueError(f"status must be one from 200 to 599 that has a body, not {status!r}")
+        if retry_after is not None and not 0 <= retry_after <= 86_400:
+            raise ValueError(f"retry_after must be from 0 to 86400, not {retry_after!r}")
         text = message or f"{status} {_phrase(status)}: the dev server was told to fail this request."
         return self._add(
             Fault("fail", op, path, method, times, status=status, message=text, retry_after=retry_after)

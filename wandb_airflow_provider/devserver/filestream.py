@@ -9,13 +9,16 @@ from typing import Any
 
 from wandb_airflow_provider.devserver.clock import stamp
 from wandb_airflow_provider.devserver.graphql.registry import GraphQLError, RequestContext
-from wandb_airflow_provider.devserver.history import EVENTS, HISTORY, OUTPUT, portable, write_lines
+from wandb_airflow_provider.devserver.history import EVENTS, HISTORY, OUTPUT, write_lines
+from wandb_airflow_provider.devserver.json_text import encodable, parse_object, stored_text
 from wandb_airflow_provider.devserver.run_state import state_after_exit
 from wandb_airflow_provider.devserver.runs_table import get_run, is_deleted, update_run
-from wandb_airflow_provider.devserver.store import dumps
 
 _STREAMS = {"wandb-history.jsonl": HISTORY, "wandb-events.jsonl": EVENTS, "output.log": OUTPUT}
 _SUMMARY = "wandb-summary.json"
+# A message after it still has room for its lines.
+_LARGEST_OFFSET = 2**62
+_LARGEST_EXIT_CODE = 2**63 - 1
 
 
 def receive(
@@ -46,11 +49,27 @@ def receive(
                 f"run '{entity}/{project}/{name}' {reason}: nothing can be streamed to it.", 404
             )
         changes: dict[str, Any] = {"heartbeat_at": stamp(ctx.now())}
-        for file, chunk in (body.get("files") or {}).items():
+        for file, chunk in _files(body).items():
             changes |= _store(conn, run, file, chunk, writer)
         changes |= _state_changes(run, body, changes["heartbeat_at"])
         update_run(conn, run["pk"], changes)
     return {"stopped": True} if run["stop_requested"] else {"exitcode": None, "limits": {}}
+
+
+def _files(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    files = body.get("files") or {}
+    if not isinstance(files, Mapping):
+        raise GraphQLError(f"'files' of the file stream must be an object, not {str(files)[:200]!r}.")
+    return files
+
+
+def _exit_code(body: Mapping[str, Any]) -> int:
+    code = body.get("exitcode") or 0
+    if not isinstance(code, int) or abs(code) > _LARGEST_EXIT_CODE:
+        raise GraphQLError(
+            f"'exitcode' of the file stream must be a number of 64 bits, not {str(code)[:80]!r}."
+        )
+    return code
 
 
 def _store(
@@ -73,7 +92,7 @@ def _chunk(file: str, chunk: Any) -> tuple[int, list[str]]:
     content = (chunk.get("content") or []) if isinstance(chunk, Mapping) else None
     if (
         not isinstance(offset, int)
-        or offset < 0
+        or not 0 <= offset <= _LARGEST_OFFSET
         or not isinstance(content, list)
         or not all(isinstance(line, str) for line in content)
     ):
@@ -81,24 +100,19 @@ def _chunk(file: str, chunk: Any) -> tuple[int, list[str]]:
             f"a chunk of the file {file!r} needs 'offset' (from 0 on) and 'content' (a list of lines),"
             f" not {str(chunk)[:200]!r}."
         )
-    return offset, content
+    return offset, [encodable(line) for line in content]
 
 
 def _summary(run: sqlite3.Row, text: str, writer: str | None) -> str:
-    try:
-        summary = json.loads(text)
-    except ValueError as error:
-        raise GraphQLError(f"the summary of a run is not JSON: {error}") from error
-    if not isinstance(summary, dict):
-        raise GraphQLError(f"the summary of a run must be a JSON object, not {type(summary).__name__}.")
+    summary = parse_object("the summary of a run", text)
     earlier = {} if writer is None else json.loads(run["summary"])
-    return dumps(earlier | portable(summary))
+    return stored_text(earlier | summary)
 
 
 def _state_changes(run: sqlite3.Row, body: Mapping[str, Any], now: str) -> dict[str, Any]:
     stored = run["state"]
     if body.get("complete"):
-        exit_code = int(body.get("exitcode") or 0)
+        exit_code = _exit_code(body)
         stored = "preempting" if body.get("preempting") else stored
         state = state_after_exit(stored, exit_code, stopped=bool(run["stop_requested"]))
         return {"state": state, "exit_code": exit_code, "finished_at": now}

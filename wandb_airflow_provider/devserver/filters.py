@@ -9,11 +9,12 @@ turned round (``$ne``, ``$nin``, ``$not``, ``$nor``) holds where the value is ab
 from __future__ import annotations
 
 import json
-import re
+import sys
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from wandb_airflow_provider.devserver import patterns
 from wandb_airflow_provider.devserver.clock import parse_time, stamp
 from wandb_airflow_provider.devserver.graphql.registry import GraphQLError
 from wandb_airflow_provider.devserver.run_fields import Field, Sql, find_field, order_sql
@@ -24,9 +25,11 @@ __all__ = ["filter_sql", "order_sql"]
 _COMPARISONS = {"$gt": ">", "$gte": ">=", "$lt": "<", "$lte": "<="}
 _GROUPS = ("$and", "$or", "$nor")
 _KNOWN = "$and, $or, $nor, $not, $eq, $ne, $gt, $gte, $lt, $lte, $in, $nin, $all, $exists, $regex"
+_REGEXP = "regexp"
 _NUMBERS = ("integer", "real")
 _STRUCTURES = ("array", "object")
 _LARGEST_INTEGER = 2**63 - 1
+_LARGEST_FLOAT = int(sys.float_info.max)
 _TAG = Field("value", kind="type")
 
 
@@ -41,7 +44,10 @@ def filter_sql(filters: Mapping[str, Any] | str | None, now: datetime) -> Sql:
             filters = json.loads(filters) if filters.strip() else {}
         except ValueError as error:
             raise GraphQLError(f"the run filter is not valid JSON: {error}") from error
-    return _all({} if filters is None else filters, now)
+    condition, params = _all({} if filters is None else filters, now)
+    if condition.count(_REGEXP) > patterns.MOST_IN_A_FILTER:
+        raise GraphQLError(f"a run filter may have at most {patterns.MOST_IN_A_FILTER} regular expressions.")
+    return condition, params
 
 
 def _all(filters: Any, now: datetime) -> Sql:
@@ -110,7 +116,7 @@ def _leaf(field: Field, operator: str, operand: Any) -> Sql:
     if operator == "$exists":
         return f"{field.kind or field.value} IS {'NOT ' if operand else ''}NULL", [*_kind_params(field)]
     if operator == "$regex":
-        return _of_kind(field, ("text",), f"regexp(?, {field.value})", [operand, *field.params])
+        return _of_kind(field, ("text",), f"{_REGEXP}(?, {field.value})", [operand, *field.params])
     raise GraphQLError(f"the run filter has the unknown operator {operator!r}. Known: {_KNOWN}.")
 
 
@@ -167,7 +173,9 @@ def _kinds(operand: Any) -> tuple[str, ...]:
 
 
 def _storable(operand: Any) -> Any:
-    return float(operand) if isinstance(operand, int) and abs(operand) > _LARGEST_INTEGER else operand
+    if not isinstance(operand, int) or abs(operand) <= _LARGEST_INTEGER:
+        return operand
+    return float(max(-_LARGEST_FLOAT, min(operand, _LARGEST_FLOAT)))
 
 
 def _join(word: str, parts: list[Sql]) -> Sql:
@@ -203,16 +211,11 @@ def _as_time(key: str, operator: str, operand: Any) -> Any:
 
 
 def _pattern(operand: Any, siblings: Mapping[str, Any]) -> str:
-    pattern = f"(?i){operand}" if "i" in str(siblings.get("$options", "")) else str(operand)
-    try:
-        re.compile(pattern)
-    except re.error as error:
-        raise GraphQLError(f"the filter has the invalid regular expression {operand!r}: {error}") from error
-    return pattern
+    return patterns.check(f"(?i){operand}" if "i" in str(siblings.get("$options", "")) else str(operand))
 
 
 def _regexp(pattern: str, value: object) -> bool:
-    return value is not None and re.search(pattern, str(value)) is not None
+    return value is not None and patterns.found_in(pattern, str(value))
 
 
 def _same_json(left: str, right: str) -> bool:
@@ -228,5 +231,5 @@ def _typed(value: Any) -> Any:
     return ("boolean", value) if isinstance(value, bool) else value
 
 
-register_function("regexp", 2, _regexp)
+register_function(_REGEXP, 2, _regexp)
 register_function("same_json", 2, _same_json)

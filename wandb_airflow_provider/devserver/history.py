@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, TypeGuard, TypeVar
 
 from wandb_airflow_provider.devserver import history_keys
 from wandb_airflow_provider.devserver.graphql.registry import GraphQLError
-from wandb_airflow_provider.devserver.store import register_schema
+from wandb_airflow_provider.devserver.json_text import encodable, has_surrogates, parse_object, stored_text
+from wandb_airflow_provider.devserver.store import dumps, register_schema
 
 HISTORY = "history"
 EVENTS = "events"
 OUTPUT = "output"
+_LARGEST_STEP = 2**63 - 1
 
 register_schema("""
 CREATE TABLE IF NOT EXISTS run_lines (
@@ -164,6 +166,18 @@ def read_lines(
     return [(row["offset"], row["text"]) for row in rows]
 
 
+def stored_lines(conn: sqlite3.Connection, run: int, stream: str) -> int:
+    """Return how many lines of a stream are here; lines that never arrived are not counted."""
+    query = "SELECT count(*) FROM run_lines WHERE run = ? AND stream = ?"
+    return int(conn.execute(query, (run, stream)).fetchone()[0])
+
+
+def walk_lines(conn: sqlite3.Connection, run: int, stream: str) -> Iterator[str]:
+    """Yield the lines of a stream in order, never all in memory; use it before the connection is given back."""
+    query = "SELECT text FROM run_lines WHERE run = ? AND stream = ? ORDER BY offset"
+    return (row["text"] for row in conn.execute(query, (run, stream)))
+
+
 def tail(conn: sqlite3.Connection, run: int, stream: str, count: int = 1) -> list[str]:
     """Return the last lines of a stream, in order."""
     rows = conn.execute(
@@ -246,42 +260,40 @@ def _first(conn: sqlite3.Connection, run: int, stream: str) -> str | None:
 def _parsed(stream: str, offset: int, line: str) -> Any:
     if stream == OUTPUT:
         return None
-    try:
-        return json.loads(line)
-    except ValueError as error:
-        raise GraphQLError(f"line {offset} of the {stream} of a run is not JSON: {error}") from error
+    what = f"line {offset} of the {stream} of a run"
+    value = parse_object(what, line)
+    if has_surrogates(line):
+        value = json.loads(encodable(dumps(value)))
+    step = value.get("_step")
+    if step is not None and not is_step(step):
+        raise GraphQLError(
+            f"{what} has the _step {str(step)[:80]!r}: a step is a whole number of at most 64 bits."
+        )
+    return value
+
+
+def is_step(value: Any) -> TypeGuard[int | float]:
+    """Tell whether a JSON value can number a line of history."""
+    return isinstance(value, int | float) and -_LARGEST_STEP <= value <= _LARGEST_STEP
 
 
 def _numbered(lines: Sequence[str], values: Sequence[Any], last: int) -> list[str]:
     """Give rows without a step the next one: one of several writers cannot know it, and wandb 0.30 leaves it out."""
     numbered = []
     for line, value in zip(lines, values, strict=True):
-        if isinstance(value, dict) and "_step" not in value:
+        if "_step" not in value:
             value["_step"] = last + 1
             line = json.dumps(value, separators=(",", ":"))
-        step = value.get("_step") if isinstance(value, dict) else None
-        if isinstance(step, int):
-            last = max(last, step)
+        if value["_step"] is not None:
+            last = max(last, int(value["_step"]))
         numbered.append(line)
     return numbered
 
 
 def _row(run: int, stream: str, offset: int, line: str, value: Any) -> tuple[int, str, int, int | None, str]:
-    if stream != OUTPUT and ("NaN" in line or "Infinity" in line):
-        line = json.dumps(portable(value), separators=(",", ":"))
-    step = value.get("_step") if isinstance(value, dict) else None
-    return run, stream, offset, int(step) if isinstance(step, int | float) else None, line
-
-
-def portable(value: Any) -> Any:
-    """Return a JSON value with NaN and the infinities as the text that W&B gives for them."""
-    if isinstance(value, dict):
-        return {key: portable(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [portable(item) for item in value]
-    if isinstance(value, float):
-        if value != value:
-            return "NaN"
-        if value in (float("inf"), float("-inf")):
-            return "Infinity" if value > 0 else "-Infinity"
-    return value
+    if value is None:
+        return run, stream, offset, None, line
+    if "NaN" in line or "Infinity" in line or has_surrogates(line):
+        line = stored_text(value)
+    step = value.get("_step")
+    return run, stream, offset, None if step is None else int(step), line

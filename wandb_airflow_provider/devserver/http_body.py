@@ -13,22 +13,24 @@ from wandb_airflow_provider.devserver.graphql.registry import GraphQLError
 MAX_BODY_BYTES = 256 << 20
 
 
-async def read_body(request: Request) -> bytes:
+async def read_body(request: Request, limit: int | None = None) -> bytes:
     """
     Return the body of a request.
 
-    :raises GraphQLError: 400 if it is over ``MAX_BODY_BYTES``, also once unpacked, or is not valid gzip.
+    :param limit: Its most bytes, also once unpacked; by default ``MAX_BODY_BYTES``.
+    :raises GraphQLError: 400 if it is over the limit or is not valid gzip.
     """
+    limit = MAX_BODY_BYTES if limit is None else limit
     pieces, size = [], 0
     async for piece in request.stream():
         size += len(piece)
-        if size > MAX_BODY_BYTES:
-            raise GraphQLError(f"the body is larger than {MAX_BODY_BYTES} bytes.")
+        if size > limit:
+            raise GraphQLError(f"the body is larger than {limit} bytes.")
         pieces.append(piece)
     body = b"".join(pieces)
     encoding = request.headers.get("content-encoding", "identity").lower()
     if encoding == "gzip":
-        return _gunzip(body)
+        return _gunzip(body, limit)
     if encoding != "identity":
         raise GraphQLError(f"Content-Encoding {encoding!r} is not supported: send gzip or nothing.")
     return body
@@ -47,14 +49,14 @@ def parse_object(body: bytes) -> dict[str, Any]:
     return value
 
 
-def _gunzip(body: bytes) -> bytes:
+def _gunzip(body: bytes, limit: int) -> bytes:
     unpacker = zlib.decompressobj(wbits=31)
     try:
-        data = unpacker.decompress(body, MAX_BODY_BYTES + 1)
+        data = unpacker.decompress(body, limit + 1)
     except zlib.error as error:
         raise GraphQLError(f"the body is not valid gzip: {error}") from error
-    if len(data) > MAX_BODY_BYTES:
-        raise GraphQLError(f"the body unpacks to more than {MAX_BODY_BYTES} bytes.")
+    if len(data) > limit:
+        raise GraphQLError(f"the body unpacks to more than {limit} bytes.")
     if not unpacker.eof:
         raise GraphQLError("the body is not valid gzip: its end is missing.")
     return data

@@ -28,7 +28,6 @@ from wandb_airflow_provider.devserver import api_keys
 from wandb_airflow_provider.devserver.accounts import USER, find_account, organization_of
 from wandb_airflow_provider.devserver.backend import Backend
 from wandb_airflow_provider.devserver.endpoint import answering, backend_of, exchange_of
-from wandb_airflow_provider.devserver.graphql.registry import GraphQLError
 from wandb_airflow_provider.devserver.http_body import read_body
 from wandb_airflow_provider.devserver.store import Store
 
@@ -40,6 +39,8 @@ _LIFE = "access_token_seconds"
 _STORED_AS = "identity_secret"
 _HEADER = {"alg": "HS256", "typ": "JWT"}
 _LONGEST_REQUEST = 64 << 10
+# Ten years: far from where times end.
+_LONGEST_LIFE = 315_360_000
 
 
 class TokenRefusedError(Exception):
@@ -66,8 +67,10 @@ def issue(
     Return an identity token (a JWT) for an account, good for some seconds by the server's clock.
 
     :param access_seconds: For how long the access tokens are good that it is exchanged for.
-    :raises ValueError: there is no such account.
+    :raises ValueError: there is no such account, or a time is longer than ten years.
     """
+    _check_life("seconds", seconds)
+    _check_life("access_seconds", access_seconds)
     with backend.store.read() as conn:
         account = find_account(conn, username)
     if account is None:
@@ -83,6 +86,11 @@ def issue(
     }
     signed = ".".join(_encode(json.dumps(part).encode()) for part in (_HEADER, claims))
     return f"{signed}.{_encode(_signature(backend.store, signed))}"
+
+
+def _check_life(name: str, seconds: float) -> None:
+    if not -_LONGEST_LIFE <= seconds <= _LONGEST_LIFE:
+        raise ValueError(f"{name} must be at most {_LONGEST_LIFE}, ten years, not {seconds!r}")
 
 
 def distrust(backend: Backend) -> None:
@@ -162,7 +170,8 @@ def _decode(text: str) -> bytes:
 
 
 async def _token(request: Request) -> Response:
-    body = await read_body(request)
+    # Anybody may send one, also where everything else takes a key.
+    body = await read_body(request, _LONGEST_REQUEST)
     try:
         token, seconds = await run_in_threadpool(_exchange_form, backend_of(request), body)
     except TokenRefusedError as error:
@@ -172,8 +181,6 @@ async def _token(request: Request) -> Response:
 
 
 def _exchange_form(backend: Backend, body: bytes) -> tuple[str, int]:
-    if len(body) > _LONGEST_REQUEST:
-        raise GraphQLError(f"a token request has at most {_LONGEST_REQUEST} bytes.")
     try:
         form = parse_qs(body.decode(), max_num_fields=20)
     except ValueError as error:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -12,10 +13,13 @@ from typing import Any
 from wandb_airflow_provider.devserver.backend import Backend
 from wandb_airflow_provider.devserver.history import (
     EVENTS,
+    HISTORY,
     OUTPUT,
     read_history,
-    read_lines,
     sampled_history,
+    stored_lines,
+    tail,
+    walk_lines,
 )
 from wandb_airflow_provider.devserver.runs_table import count_runs as _count_runs
 from wandb_airflow_provider.devserver.runs_table import current_state, find_runs, select_runs
@@ -195,16 +199,24 @@ def get_history(
         return [json.loads(line) for line in read_history(conn, run.row_id, samples=samples)]
 
 
-def get_events(backend: Backend, run: RunRecord) -> list[dict[str, Any]]:
-    """Return the system events of a run in order."""
+@contextmanager
+def history_rows(backend: Backend, run: RunRecord) -> Iterator[Iterator[dict[str, Any]]]:
+    """Yield an iterator over the history rows, which are read one after the other."""
     with backend.store.read() as conn:
-        return [json.loads(line) for line in read_history(conn, run.row_id, stream=EVENTS)]
+        yield map(json.loads, walk_lines(conn, run.row_id, HISTORY))
 
 
-def get_console(backend: Backend, run: RunRecord) -> list[str]:
-    """Return the console lines of a run as it sent them, in order."""
+@contextmanager
+def event_rows(backend: Backend, run: RunRecord) -> Iterator[Iterator[dict[str, Any]]]:
+    """Yield an iterator over the system events, which are read one after the other."""
     with backend.store.read() as conn:
-        return [text for _, text in read_lines(conn, run.row_id, OUTPUT)]
+        yield map(json.loads, walk_lines(conn, run.row_id, EVENTS))
+
+
+def console_tail(backend: Backend, run: RunRecord, count: int) -> tuple[list[str], int]:
+    """Return the last console lines of a run, and how many it has sent in all."""
+    with backend.store.read() as conn:
+        return tail(conn, run.row_id, OUTPUT, count), stored_lines(conn, run.row_id, OUTPUT)
 
 
 def list_files(backend: Backend, run: RunRecord) -> list[FileRecord]:

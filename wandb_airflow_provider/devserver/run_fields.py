@@ -6,6 +6,7 @@ The fields by which runs are filtered and ordered, as SQL over the ``runs`` tabl
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -93,6 +94,14 @@ def find_field(key: str, now: datetime) -> Field:
         )
         raise GraphQLError(f"runs have no field {key!r} to filter or order by. Known: {', '.join(known)}.")
     return _in_document(document, rest)
+
+
+def sdk_config(config: str | None) -> dict[str, Any]:
+    """Return the SDK's own part of a config as stored; users can write anything there, so only an object counts."""
+    own = json.loads(config or "{}").get("_wandb")
+    if isinstance(own, dict):
+        own = own.get("value", own)
+    return own if isinstance(own, dict) else {}
 
 
 def order_sql(order: str | None, now: datetime) -> Sql:

@@ -21,6 +21,7 @@ from wandb_airflow_provider.devserver.automations.administration import Automati
 from wandb_airflow_provider.devserver.backend import SEED_TIME, Backend
 from wandb_airflow_provider.devserver.clock import Clock
 from wandb_airflow_provider.devserver.faults import Faults
+from wandb_airflow_provider.devserver.folder_lock import FolderInUseError, FolderLock
 from wandb_airflow_provider.devserver.listener import Listener, bind
 from wandb_airflow_provider.devserver.loopback import is_loopback
 from wandb_airflow_provider.devserver.resolvers import load_resolvers
@@ -82,6 +83,7 @@ class DevServer(Administration, AutomationAdministration):
         self.data_dir = Path(tempfile.mkdtemp(prefix="wandb-devserver-") if data_dir is None else data_dir)
         self._host, self._port = host, port
         self._teams, self._seed, self._now = tuple(teams), seed, now
+        self._lock: FolderLock | None = None
         self._backend: Backend | None = None
         self._listener: Listener | None = None
         self._thread: threading.Thread | None = None
@@ -122,7 +124,7 @@ class DevServer(Administration, AutomationAdministration):
         """
         Bind, serve in a thread, and return once requests are answered.
 
-        :raises DevServerError: the address cannot be bound or the data cannot be opened.
+        :raises DevServerError: the address cannot be bound, or the data cannot be opened or is in use.
         """
         if self._thread is not None:
             raise RuntimeError(f"the dev server is already running at {self.url}")
@@ -136,6 +138,7 @@ class DevServer(Administration, AutomationAdministration):
         self._port = listening.getsockname()[1]
         try:
             load_resolvers()
+            self._lock = FolderLock(self.data_dir)
             self._backend = Backend(
                 self.data_dir, api_key=self.api_key, teams=self._teams, seed=self._seed, now=self._now
             )
@@ -147,11 +150,13 @@ class DevServer(Administration, AutomationAdministration):
             app.state.loopback = is_loopback(self._host)
             app.state.away = self._away_for
             self._listener = listener = Listener(app, started=warm_up)
-        except StoreVersionError as error:
+        except (StoreVersionError, FolderInUseError) as error:
             listening.close()
+            self._unlock()
             raise DevServerError(str(error)) from error
         except BaseException:
             listening.close()
+            self._unlock()
             raise
         self._thread = threading.Thread(
             target=listener.run_on, args=(listening,), name="wandb-devserver", daemon=True
@@ -173,6 +178,7 @@ class DevServer(Administration, AutomationAdministration):
         if self._backend is not None:
             self._backend.close()
             self._backend = None
+        self._unlock()
         if self._temporary:
             shutil.rmtree(self.data_dir, ignore_errors=True)
 
@@ -259,6 +265,11 @@ class DevServer(Administration, AutomationAdministration):
         """Let an API key or access token expire now. Raises ValueError if it is not known."""
         with self.backend.store.write() as conn:
             _require_known(api_keys.expire(conn, key, self.backend.now()))
+
+    def _unlock(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
 
     def _running(self) -> Listener:
         if self._listener is None:

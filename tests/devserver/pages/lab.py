@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import warnings
 from typing import Any
@@ -39,6 +40,7 @@ def fill_lab(site: Site, hostile: str) -> None:
     with receiving() as receiver:
         _automations(site, api, receiver.url, hostile)
         _instrumented(site, hostile)
+        _strange(site)
         site.server.backend.automations.settle(_LONGEST_WAIT_SECONDS)
     _sweep(site, hostile)
     _report(site, hostile)
@@ -80,6 +82,18 @@ def _instrumented(site: Site, hostile: str) -> None:
         run.log_artifact(artifact, aliases=["<u>"]).wait()
         site.urls["instrumented"] = run.url
         _system_metrics(site)
+
+
+def _strange(site: Site) -> None:
+    """Log a run whose config says something else where this package's runs say what they come from."""
+    strange = {
+        "triggered_by": ["x", 1, {"run": ["y"]}],
+        "parent_run": {},
+        "upstream_runs": "z",
+        "try_number": math.inf,
+    }
+    with site.run("strange", seconds=0, project=LAB, config={"airflow": strange, "lr": math.inf}) as run:
+        site.urls["strange"] = run.url
 
 
 def _system_metrics(site: Site) -> None:

@@ -327,7 +327,7 @@ def test_a_project_links_to_its_reports_sweeps_and_automations(site: Site):
     assert site.page(page.link_to(f"Report {HOSTILE}")).title.startswith(f"Report {HOSTILE}")
     assert page.links[urlsplit(site.urls["sweep"]).path] == f"sweep {HOSTILE}"
     assert page.links["/local/lab/automations"] == "Automations 2"
-    assert page.links["/local/lab/runs"] == "Runs 3"
+    assert page.links["/local/lab/runs"] == "Runs 4"
     assert "running grid 2 loss 1" in page.text
 
 

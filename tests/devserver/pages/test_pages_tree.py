@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import tracemalloc
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -185,3 +187,17 @@ def test_long_charts_are_thinned_and_keep_their_ends():
     assert len(chart.points) == 1000
     assert (chart.points[0], chart.points[-1]) == ((0, 0), (4999, 4999))
     assert chart.count == 5000
+
+
+def test_a_history_of_any_length_is_drawn_from_few_points():
+    rows = ({"_step": step, "loss": step / 7} for step in range(20_000))
+    tracemalloc.start()
+    try:
+        (chart,) = build_charts(rows)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < 1_000_000
+    assert (len(chart.points), chart.count, chart.lowest, chart.highest) == (1000, 20_000, 0, 19_999 / 7)
+    gaps = [after[0] - before[0] for before, after in itertools.pairwise(chart.points)]
+    assert max(gaps) <= 2 * min(gaps[:-1])

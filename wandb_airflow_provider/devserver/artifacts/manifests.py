@@ -8,6 +8,8 @@ import sqlite3
 from collections.abc import Mapping
 from typing import Any
 
+from wandb_airflow_provider.devserver.artifacts import contents
+from wandb_airflow_provider.devserver.audit import valid_text
 from wandb_airflow_provider.devserver.blobs import Blob, base64_to_hex
 from wandb_airflow_provider.devserver.clock import stamp
 from wandb_airflow_provider.devserver.graphql.registry import GraphQLError, RequestContext
@@ -19,6 +21,9 @@ PATCH = "PATCH"
 MD5 = "MANIFEST_MD5"
 _DIGEST_HEADER = b"wandb-artifact-manifest-v1\n"
 _UPLOAD = "artifact-manifest"
+
+_TEXTS = ("digest", "ref", "birthArtifactID")
+_LARGEST_FILE = 1 << 50
 
 Entries = dict[str, dict[str, Any]]
 
@@ -92,7 +97,7 @@ def assemble(
     Return the manifest that a version commits with and all its entries.
 
     Incremental manifests add to their base; patches of one distributed version add to each other, in order.
-    The entries' files must have been uploaded.
+    The entries' files must have been uploaded, to where whoever commits may read them.
     """
     uploaded = conn.execute(
         "SELECT * FROM artifact_manifests WHERE artifact_id = ? AND blob_md5 IS NOT NULL ORDER BY rowid",
@@ -105,14 +110,15 @@ def assemble(
     if last["type"] == FULL:
         entries = _entries(document)
         _require_digest(artifact, entries)
-        _require_files(ctx, entries)
+        _require_files(ctx, conn, entries)
         return last, entries
-    entries = {}
+    base: Entries = {}
     if last["type"] == INCREMENTAL and last["base_artifact_id"]:
-        entries |= read_entries(conn, last["base_artifact_id"])
+        base = read_entries(conn, last["base_artifact_id"])
+    entries = dict(base)
     for manifest in [row for row in uploaded if row["type"] == last["type"]]:
         entries |= _entries(_parse(ctx.blobs.read(manifest["blob_md5"])))
-    _require_files(ctx, entries)
+    _require_files(ctx, conn, entries, base)
     return _write_merged(ctx, conn, last, document, entries), entries
 
 
@@ -185,7 +191,7 @@ def _entry(row: sqlite3.Row) -> dict[str, Any]:
 def _parse(text: bytes) -> dict[str, Any]:
     try:
         document = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise GraphQLError(f"the artifact's manifest is not JSON: {error}.") from error
     if not isinstance(document, dict) or document.get("version") != 1:
         raise GraphQLError("the artifact's manifest is not of version 1.")
@@ -201,6 +207,14 @@ def _entries(document: Mapping[str, Any]) -> Entries:
             raise GraphQLError(f"the artifact's manifest has no digest for {path!r}.")
         if path.startswith("/") or ".." in path.split("/"):
             raise GraphQLError(f"the artifact's manifest has a path outside of the artifact: {path!r}.")
+        texts = [path, *(entry[name] for name in _TEXTS if entry.get(name) is not None)]
+        if not all(isinstance(text, str) and valid_text(text) == text for text in texts):
+            raise GraphQLError(
+                f"the artifact's manifest has for {path!r} what is no text among {', '.join(_TEXTS)}."
+            )
+        size = entry.get("size") or 0
+        if not isinstance(size, int) or not 0 <= size <= _LARGEST_FILE:
+            raise GraphQLError(f"the artifact's manifest has the size {size!r} for {path!r}.")
     return entries
 
 
@@ -212,15 +226,22 @@ def _require_digest(artifact: sqlite3.Row, entries: Entries) -> None:
         )
 
 
-def _require_files(ctx: RequestContext, entries: Entries) -> None:
-    missing = [
-        path
-        for path, entry in entries.items()
-        if not entry.get("ref") and not ctx.blobs.exists(digest_to_hex(entry["digest"]))
-    ]
+def _require_files(
+    ctx: RequestContext, conn: sqlite3.Connection, entries: Entries, base: Entries | None = None
+) -> None:
+    # Whoever announced the base was asked for the right to read it.
+    inherited = {md5 for md5 in _files(base or {}).values() if ctx.blobs.exists(md5)}
+    files = _files(entries)
+    needed = contents.missing(ctx, conn, set(files.values()) - inherited)
+    missing = [path for path, md5 in files.items() if md5 in needed]
     if missing:
         shown = ", ".join(map(repr, missing[:5]))
         raise GraphQLError(f"cannot commit the artifact: {len(missing)} file(s) were not uploaded: {shown}.")
+
+
+def _files(entries: Entries) -> dict[str, str]:
+    """Return the hex MD5 of each entry that is a file rather than a reference."""
+    return {path: digest_to_hex(entry["digest"]) for path, entry in entries.items() if not entry.get("ref")}
 
 
 def _write_merged(

@@ -8,10 +8,10 @@ if the condition holds for none.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from wandb_airflow_provider.devserver import patterns
 from wandb_airflow_provider.devserver.graphql.registry import GraphQLError
 
 Document = Mapping[str, Any]
@@ -135,12 +135,9 @@ def _equal(value: Any, operand: Any) -> bool:
 
 
 def _regex(value: Any, operand: Any) -> bool:
-    if not isinstance(value, str):
-        return False
-    try:
-        return re.search(operand, value) is not None
-    except re.error as error:
-        raise GraphQLError(f"invalid regular expression {operand!r} in the filter: {error}.") from error
+    # Also where there is nothing to compare: an automation is told when it is made.
+    pattern = patterns.check(str(operand))
+    return isinstance(value, str) and patterns.found_in(pattern, value)
 
 
 _TESTS: dict[str, Callable[[Any, Any], bool]] = {

@@ -27,10 +27,11 @@ class AutomationAdministration:
         entity: str = _DEFAULT_ENTITY,
     ) -> str:
         """
-        Register a webhook for a team and return its id; the SDK lists such webhooks but cannot create them.
+        Register a webhook for a team and return its id; the SDK lists such webhooks but has no call to create them.
 
         Nothing is sent before an automation with the action ``SendWebhook`` fires. Then the server posts to ``url``,
-        whatever machine that names: only its owner can register one from Python.
+        whatever machine that names. The control ``POST webhook`` and the mutation ``createGenericWebhookIntegration``
+        register them, too: whoever may write to a team decides where this server posts for it.
 
         :param secret: Signs each request in the header ``X-Wandb-Signature``: base64 of the body's HMAC-SHA256. A
             payload names it as ``${SECRET}``.

@@ -29,6 +29,7 @@ from graphql.language import (
 
 from wandb_airflow_provider.devserver.graphql import introspection, registry, values
 from wandb_airflow_provider.devserver.graphql.registry import GraphQLError, RequestContext
+from wandb_airflow_provider.devserver.graphql.unfit import UNFIT, unfit
 from wandb_airflow_provider.devserver.graphql.unknown import UnknownNames
 
 _log = logging.getLogger(__name__)
@@ -236,6 +237,8 @@ class _Execution:
             return resolver(self.ctx, parent, args)
         except GraphQLError:
             raise
+        except UNFIT as error:
+            raise unfit(where, error) from error
         except Exception as error:
             # A 5xx would be retried for minutes by every client, which hides the bug.
             _log.exception("resolver of %s failed", where)

@@ -28,6 +28,7 @@ from graphql.language import (
     VariableNode,
 )
 
+from wandb_airflow_provider.devserver.graphql.argument_types import checked
 from wandb_airflow_provider.devserver.graphql.registry import GraphQLError
 
 _ABSENT = object()
@@ -43,7 +44,13 @@ _SCALARS: dict[str, tuple[type, ...]] = {
 
 
 class Arguments(dict[str, Any]):
-    """The arguments of a field, or an object among them: to ask for one that was not given is the client's error."""
+    """The arguments of a field, or an object among them: one that is read by its name must be there, and not null."""
+
+    def __getitem__(self, name: str) -> Any:
+        value = super().__getitem__(name)
+        if value is None:
+            raise GraphQLError(f"the argument {name!r} is required but null was given.")
+        return value
 
     def __missing__(self, name: str) -> Any:
         raise GraphQLError(f"the argument {name!r} is required but was not given.")
@@ -74,12 +81,17 @@ def coerce_variables(operation: OperationDefinitionNode, given: Mapping[str, Any
 
 
 def arguments(node: FieldNode, variables: Mapping[str, Any]) -> Arguments:
-    """Return the arguments of a field; an argument whose variable is absent is absent too."""
+    """
+    Return the arguments of a field; an argument whose variable is absent is absent too.
+
+    :raises GraphQLError: one is not of its type.
+    """
     args = Arguments()
     for argument in node.arguments or ():
         value = _literal(argument.value, variables)
         if value is not _ABSENT:
-            args[argument.name.value] = value
+            name = argument.name.value
+            args[name] = checked(name, value)
     return args
 
 

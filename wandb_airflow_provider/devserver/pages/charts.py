@@ -95,7 +95,7 @@ def build_charts(rows: Iterable[Mapping[str, Any]], axes: StepAxes | None = None
     Keys that start with an underscore are the SDK's own and left out, as are hidden metrics.
     """
     axes = axes or StepAxes()
-    series: dict[str, list[Point]] = {}
+    series: dict[str, _Series] = {}
     latest: dict[str, int | float] = {}
     for position, row in enumerate(rows):
         values = list(flat(row))
@@ -112,10 +112,10 @@ def build_charts(rows: Iterable[Mapping[str, Any]], axes: StepAxes | None = None
 
 def build_system_charts(rows: Iterable[Mapping[str, Any]]) -> list[Chart]:
     """Return a chart per system metric, over the seconds since the run began."""
-    series: dict[str, list[Point]] = {}
+    series: dict[str, _Series] = {}
     for row in rows:
         seconds = row.get("_runtime")
-        if not isinstance(seconds, int | float):
+        if not is_number(seconds):
             continue
         for key, value in flat(row):
             if key.startswith(_SYSTEM):
@@ -123,28 +123,62 @@ def build_system_charts(rows: Iterable[Mapping[str, Any]]) -> list[Chart]:
     return _charts("system-chart", series, lambda key: "seconds")
 
 
-def _add(series: dict[str, list[Point]], key: str, place: int | float, value: Any) -> None:
+class _Series:
+    """The values of one key as they are read: in few points, however many there are."""
+
+    __slots__ = ("_end", "_points", "_stride", "bounds", "count", "last")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.last: int | float | None = None
+        self.bounds: tuple[int | float, int | float] | None = None
+        self._points: list[Point] = []
+        self._stride = 1
+        self._end: Point | None = None
+
+    def add(self, place: int | float, value: int | float | None) -> None:
+        """Add what was logged next."""
+        self._end = (place, value)
+        if value is not None:
+            self.last = value
+            lowest, highest = self.bounds or (value, value)
+            self.bounds = min(lowest, value), max(highest, value)
+        if self.count % self._stride == 0:
+            self._points.append(self._end)
+            if len(self._points) > 2 * _MOST_POINTS:
+                del self._points[1::2]
+                self._stride *= 2
+        self.count += 1
+
+    def points(self) -> list[Point]:
+        """Return points spread over all of them, the last one too."""
+        points = self._points
+        if self._end is not None and points[-1] is not self._end:
+            points = [*points, self._end]
+        return spread(points, _MOST_POINTS)
+
+
+def _add(series: dict[str, _Series], key: str, place: int | float, value: Any) -> None:
     if is_number(value):
-        series.setdefault(key, []).append((place, value))
+        series.setdefault(key, _Series()).add(place, value)
     elif value in _NOT_NUMBERS:
-        series.setdefault(key, []).append((place, None))
+        series.setdefault(key, _Series()).add(place, None)
 
 
-def _charts(prefix: str, series: Mapping[str, list[Point]], axis: Callable[[str], str]) -> list[Chart]:
+def _charts(prefix: str, series: Mapping[str, _Series], axis: Callable[[str], str]) -> list[Chart]:
     found: list[Chart] = []
-    for key, points in sorted(series.items(), key=lambda item: natural(item[0])):
-        values = [value for _, value in points if value is not None]
-        if values:
+    for key, logged in sorted(series.items(), key=lambda item: natural(item[0])):
+        if logged.last is not None and logged.bounds is not None:
             found.append(
                 Chart(
                     id=f"{prefix}-{len(found)}",
                     key=key,
                     axis=axis(key),
-                    points=spread(points, _MOST_POINTS),
-                    count=len(points),
-                    last=values[-1],
-                    lowest=min(values),
-                    highest=max(values),
+                    points=logged.points(),
+                    count=logged.count,
+                    last=logged.last,
+                    lowest=logged.bounds[0],
+                    highest=logged.bounds[1],
                 )
             )
     return found

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from wandb_airflow_provider.devserver import json_text
 from wandb_airflow_provider.devserver.backend import Backend
+from wandb_airflow_provider.devserver.graphql.registry import GraphQLError
 from wandb_airflow_provider.devserver.pages.values import flat, is_number
 from wandb_airflow_provider.devserver.queries import FileRecord, RunRecord
 
@@ -87,9 +88,15 @@ def find_images(run: RunRecord, files: Sequence[FileRecord]) -> list[Media]:
     ]
 
 
-def without_foreign_style(content: bytes) -> bytes:
-    """Return logged HTML without the reference to a style sheet elsewhere that the SDK adds."""
-    return _FOREIGN_STYLE.sub(b"", content, count=1)
+def read_html(backend: Backend, file: FileRecord) -> Iterator[bytes]:
+    """
+    Yield logged HTML in pieces, without the reference to a style sheet elsewhere that the SDK adds near its beginning.
+
+    :raises FileNotFoundError: nothing of it is stored.
+    """
+    with backend.blobs.chunks(file.md5) as pieces:
+        yield _FOREIGN_STYLE.sub(b"", next(pieces, b""), count=1)
+        yield from pieces
 
 
 def _media(run: RunRecord, files: Sequence[FileRecord], folder: str, ending: str) -> list[Media]:
@@ -121,10 +128,10 @@ def _read_table(backend: Backend, item: Media) -> Table:
     if item.file.size > _LARGEST_TABLE_BYTES:
         return Table(item.title, item.file, [], [], 0, "The table is too large to show here.")
     try:
-        content = json.loads(backend.blobs.read(item.file.md5))
+        content = json_text.parse("it", backend.blobs.read(item.file.md5).decode())
         columns, rows = [str(name) for name in content["columns"]], content["data"]
         shown = [list(row) for row in rows[:SHOWN_ROWS]]
-    except (ValueError, KeyError, TypeError) as error:
+    except (GraphQLError, ValueError, KeyError, TypeError) as error:
         return Table(
             item.title, item.file, [], [], 0, f"The file is not a table as the SDK writes it: {error}."
         )

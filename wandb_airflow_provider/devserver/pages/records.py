@@ -89,9 +89,9 @@ def defined_metrics(backend: Backend, run: RunRecord) -> Any:
     """Return what the SDK has written into a run's config about its metrics, or None."""
     with backend.store.read() as conn:
         row = conn.execute(
-            "SELECT json_extract(config, '$._wandb.value.m') AS metrics FROM runs WHERE pk = ?", (run.row_id,)
+            "SELECT config -> '$._wandb.value.m' AS metrics FROM runs WHERE pk = ?", (run.row_id,)
         ).fetchone()
-    return loads(row["metrics"]) if row and str(row["metrics"])[:1] == "[" else None
+    return loads(row["metrics"]) if row else None
 
 
 def latest_runs(backend: Backend, limit: int) -> list[RunRecord]:
@@ -153,7 +153,9 @@ def started_by(backend: Backend, runs: Sequence[RunRecord]) -> list[RunRecord]:
             "SELECT entity, project, name, group_name FROM runs WHERE deleted_at IS NULL"
             " AND (json_extract(config, '$.airflow.value.parent_run') IN (SELECT value FROM json_each(?1))"
             " OR EXISTS (SELECT 1 FROM json_each(config, '$.airflow.value.triggered_by') AS source"
-            " WHERE json_extract(source.value, '$.run') IN (SELECT value FROM json_each(?1)))) ORDER BY created_at",
+            # Users can write anything there, and what is no object has no keys to ask for.
+            " WHERE CASE WHEN source.type = 'object' THEN json_extract(source.value, '$.run') END"
+            " IN (SELECT value FROM json_each(?1)))) ORDER BY created_at",
             (paths,),
         ).fetchall()
     own = {(run.entity, run.project, run.group) for run in runs}

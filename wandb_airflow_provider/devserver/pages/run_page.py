@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import FileResponse, Response, StreamingResponse
 
 from wandb_airflow_provider.devserver.artifacts.queries import CollectionRecord, VersionRecord, list_run_edges
 from wandb_airflow_provider.devserver.backend import Backend
@@ -22,10 +22,10 @@ from wandb_airflow_provider.devserver.pages.templating import render
 from wandb_airflow_provider.devserver.pages.values import plain_summary
 from wandb_airflow_provider.devserver.queries import (
     RunRecord,
-    get_console,
-    get_events,
-    get_history,
+    console_tail,
+    event_rows,
     get_run,
+    history_rows,
     list_alerts,
     list_files,
 )
@@ -54,12 +54,14 @@ def run(request: Request) -> Response:
     origin, now = Origin.of(record), backend.now()
     files = list_files(backend, record)
     axes = StepAxes.of(defined_metrics(backend, record))
-    metrics = charts.build_charts(get_history(backend, record), axes)
+    with history_rows(backend, record) as rows:
+        metrics = charts.build_charts(rows, axes)
     drawn = [chart for chart in metrics if chart.count > 1]
     shown = drawn[: charts.MOST_CHARTS]
-    system = charts.build_system_charts(get_events(backend, record))[: charts.MOST_SYSTEM_CHARTS]
+    with event_rows(backend, record) as rows:
+        system = charts.build_system_charts(rows)[: charts.MOST_SYSTEM_CHARTS]
     used, logged = _artifacts(backend, record)
-    console = get_console(backend, record)
+    console, console_lines = console_tail(backend, record, _CONSOLE_LINES)
     return render(
         request,
         "run.html",
@@ -87,8 +89,8 @@ def run(request: Request) -> Response:
         used=used,
         logged=logged,
         alerts=list_alerts(backend, record),
-        console=read_console(console[-_CONSOLE_LINES:]),
-        console_lines=len(console),
+        console=read_console(console),
+        console_lines=console_lines,
     )
 
 
@@ -100,8 +102,8 @@ def file(request: Request) -> Response:
     if found is None:
         raise PageNotFoundError(f"Run {record.path} has no file {name}.")
     if found.mimetype == "text/html":
-        content = media.without_foreign_style(backend.blobs.read(found.md5))
-        return Response(content, media_type="text/html; charset=utf-8", headers=FILE_HEADERS)
+        content = media.read_html(backend, found)
+        return StreamingResponse(content, media_type="text/html; charset=utf-8", headers=FILE_HEADERS)
     return FileResponse(backend.blobs.path(found.md5), media_type=found.mimetype, headers=FILE_HEADERS)
 
 

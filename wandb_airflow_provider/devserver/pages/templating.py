@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
 from wandb_airflow_provider.devserver.endpoint import backend_of
+from wandb_airflow_provider.devserver.json_text import encodable
 from wandb_airflow_provider.devserver.pages import addresses, formats, markdown, values
 
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ _HEADERS = {
 def render(request: Request, template: str, *, status: int = 200, **context: Any) -> HTMLResponse:
     """Return a page; its template also gets ``now``, the time by the server's clock."""
     text = _environment().get_template(template).render(now=backend_of(request).now(), **context)
-    return HTMLResponse(text, status_code=status, headers=_HEADERS)
+    # What was logged may hold halves of surrogate pairs, which no encoding has.
+    return HTMLResponse(encodable(text), status_code=status, headers=_HEADERS)
 
 
 @cache

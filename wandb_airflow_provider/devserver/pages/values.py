@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 _MOST_METRICS = 4
 _HIDDEN = ("_", "airflow/")
 _DIGITS = re.compile(r"(\d+)")
+_LARGEST = sys.float_info.max
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -20,9 +22,9 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield f"{prefix}{key}", value
 
 
-def is_number(value: Any) -> bool:
-    """Tell whether a JSON value is a number; a truth value is none."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def is_number(value: Any) -> TypeGuard[int | float]:
+    """Tell whether a JSON value is a number that can be drawn; a truth value is none, nor is 1e999."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and -_LARGEST <= value <= _LARGEST
 
 
 def key_metrics(summary: Mapping[str, Any]) -> list[tuple[str, Any]]:
@@ -36,10 +38,15 @@ def ordered(values: Mapping[str, Any]) -> list[tuple[str, Any]]:
     return sorted(values.items(), key=lambda item: natural(item[0]))
 
 
-def natural(key: str) -> tuple[list[str | int], str]:
-    """Return a sort key under which numbers within a text count as numbers."""
+def natural(key: str) -> tuple[list[str | tuple[int, str]], str]:
+    """Return a sort key under which numbers within a text count as numbers, of any number of digits."""
     parts = _DIGITS.split(key.casefold())
-    return [int(part) if position % 2 else part for position, part in enumerate(parts)], key
+    return [_magnitude(part) if position % 2 else part for position, part in enumerate(parts)], key
+
+
+def _magnitude(digits: str) -> tuple[int, str]:
+    significant = digits.lstrip("0")
+    return len(significant), significant
 
 
 def plain_summary(summary: Mapping[str, Any]) -> dict[str, Any]:

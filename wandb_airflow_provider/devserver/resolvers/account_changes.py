@@ -36,7 +36,11 @@ def create_team(ctx: RequestContext, parent: Parent, args: Args) -> dict[str, An
 
 @mutation("createInvite")
 def create_invite(ctx: RequestContext, parent: Parent, args: Args) -> dict[str, Any]:
-    """Put a user into a team at once: nobody here reads e-mail."""
+    """
+    Put a user into a team at once: nobody here reads e-mail.
+
+    Admins of a team see the keys of its service accounts, so only those who see one already may put it into another.
+    """
     team, now = args["entityName"], stamp(ctx.now())
     with ctx.store.write() as conn:
         _require_team_admin(ctx, conn, team)
@@ -48,6 +52,12 @@ def create_invite(ctx: RequestContext, parent: Parent, args: Args) -> dict[str, 
             wanted = args.get("email") or args.get("username")
             raise GraphQLError(f"cannot invite {wanted!r}: this server has no such user.", 404)
         account = _account(conn, row["username"])
+        if account.kind == "service" and not _administers_team_of(ctx, conn, account):
+            raise GraphQLError(
+                f"permission denied: service account {account.username!r} is not of a team that user"
+                f" {ctx.user.username!r} is an admin of; create one in team {team!r} instead.",
+                403,
+            )
         if account.may_read(team):
             raise GraphQLError(f"user {account.username!r} is a member of team {team!r} already.")
         accounts.add_member(
@@ -74,7 +84,7 @@ def delete_invite(ctx: RequestContext, parent: Parent, args: Args) -> dict[str, 
         if row is None or not accounts.remove_member(conn, row["username"], team):
             raise GraphQLError(f"team {team!r} has no member with the id {args['id']!r}.", 404)
         account = _account(conn, row["username"])
-        if account.kind == "service":
+        if account.kind == "service" and not accounts.teams_of(conn, account.username):
             api_keys.revoke_all(conn, account.username)
     return {"__typename": "DeleteInvitePayload", "success": True}
 
@@ -133,24 +143,35 @@ def create_user(ctx: RequestContext, parent: Parent, args: Args) -> dict[str, An
 
 @mutation("generateApiKey")
 def generate_api_key(ctx: RequestContext, parent: Parent, args: Args) -> dict[str, Any]:
-    """Make a further key for whoever asks; it may do what the key that asks may."""
+    """Make a further key for whoever asks; it may do what the key that asks may, and ends with it."""
     _require_own_write(ctx)
     secret = api_keys.new_secret()
     with ctx.store.write() as conn:
         row = api_keys.add(
-            conn, ctx.user.username, secret, description=args.get("description"), limits=ctx.user.limits
+            conn,
+            ctx.user.username,
+            secret,
+            description=args.get("description"),
+            limits=ctx.user.limits,
+            expires_at=ctx.user.key_expires_at,
         )
     return {"__typename": "GenerateApiKeyPayload", "apiKey": key_node(row, secret)}
 
 
 @mutation("deleteApiKey")
 def delete_api_key(ctx: RequestContext, parent: Parent, args: Args) -> dict[str, Any]:
-    """Make a key invalid: one's own, or any for who administers the server."""
+    """Make a key invalid: one's own, or any for who administers the server; none that may do more than the one used."""
     _require_own_write(ctx)
     with ctx.store.write() as conn:
         row = api_keys.find(conn, args["id"])
         if row is None or not (row["username"] == ctx.user.username or ctx.user.administers):
             raise GraphQLError(f"there is no API key with the id {args['id']!r}.", 404)
+        if not api_keys.is_within(row, ctx.user):
+            raise GraphQLError(
+                f"permission denied: the API key of user {ctx.user.username!r} is limited to some entities; it cannot"
+                " delete a key that is for others, too.",
+                403,
+            )
         conn.execute("DELETE FROM api_keys WHERE key_id = ?", (row["key_id"],))
     return {"__typename": "DeleteApiKeyPayload", "success": True}
 
@@ -174,6 +195,11 @@ def _require_team_admin(ctx: RequestContext, conn: sqlite3.Connection, team: str
             " read-only.",
             403,
         )
+
+
+def _administers_team_of(ctx: RequestContext, conn: sqlite3.Connection, account: accounts.Account) -> bool:
+    teams = accounts.teams_of(conn, account.username)
+    return ctx.user.administers or any(ctx.user.administers_entity(team) for team in teams)
 
 
 def _require_own_write(ctx: RequestContext) -> None:

@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from wandb_airflow_provider.devserver.artifacts import manifests
+from wandb_airflow_provider.devserver.artifacts import contents, manifests
 from wandb_airflow_provider.devserver.artifacts.access import require_artifact_write, require_download
 from wandb_airflow_provider.devserver.blobs import Blob
 from wandb_airflow_provider.devserver.clock import api_time
@@ -40,7 +40,7 @@ def create_manifest(ctx: RequestContext, parent: Parent, args: Args) -> dict[str
             row,
             kind=args.get("type") or manifests.FULL,
             digest=args.get("digest") or "",
-            base_artifact_id=args.get("baseArtifactID"),
+            base_artifact_id=_base(ctx, conn, args),
         )
     node = _manifest_node(ctx, manifest)
     return {"__typename": "CreateArtifactManifestPayload", "artifactManifest": node}
@@ -52,19 +52,23 @@ def update_manifest(ctx: RequestContext, parent: Parent, args: Args) -> dict[str
     with ctx.store.write() as conn:
         manifest = manifests.get(conn, args["artifactManifestID"])
         manifests.require_pending(require_artifact_write(ctx, conn, manifest["artifact_id"]))
-        manifest = manifests.announce(conn, manifest, args.get("digest"), args.get("baseArtifactID"))
+        manifest = manifests.announce(conn, manifest, args.get("digest"), _base(ctx, conn, args))
     node = _manifest_node(ctx, manifest)
     return {"__typename": "UpdateArtifactManifestPayload", "artifactManifest": node}
 
 
 @mutation("createArtifactFiles")
 def create_files(ctx: RequestContext, parent: Parent, args: Args) -> dict[str, Any]:
-    """Hand out where to upload files, in the order asked for; content that is stored already needs no upload."""
+    """Hand out where to upload files, in the order asked for; none is needed for content sent to where one reads."""
     specs = args["artifactFiles"]
     with ctx.store.read() as conn:
         for artifact_id in dict.fromkeys(spec["artifactID"] for spec in specs):
             manifests.require_pending(require_artifact_write(ctx, conn, artifact_id))
-    files = [_upload_node(ctx, spec) for spec in specs]
+        md5s = [manifests.digest_to_hex(spec["md5"]) for spec in specs]
+        missing = contents.missing(ctx, conn, md5s)
+    files = [
+        _upload_node(ctx, spec, md5, needed=md5 in missing) for spec, md5 in zip(specs, md5s, strict=True)
+    ]
     return {
         "__typename": "CreateArtifactFilesPayload",
         "files": connection(files, {}, typename="FileConnection"),
@@ -73,11 +77,13 @@ def create_files(ctx: RequestContext, parent: Parent, args: Args) -> dict[str, A
 
 @on_upload(_UPLOAD)
 def file_uploaded(ctx: RequestContext, purpose: Mapping[str, Any], blob: Blob) -> None:
-    """Accept the content of a file if it is what was announced; storing it under its digest is all there is to do."""
+    """Accept the content of a file if it is what was announced."""
     if blob.md5 != purpose["md5"]:
         raise GraphQLError(
             f"the file {purpose['name']!r} has MD5 {blob.md5}, not {purpose['md5']} as announced."
         )
+    with ctx.store.write() as conn:
+        contents.sent_to_artifact(conn, purpose["artifact"], blob)
 
 
 @field("Artifact", "currentManifest")
@@ -154,8 +160,14 @@ def _manifest_node(ctx: RequestContext, manifest: sqlite3.Row) -> dict[str, Any]
     }
 
 
-def _upload_node(ctx: RequestContext, spec: Mapping[str, Any]) -> dict[str, Any]:
-    md5 = manifests.digest_to_hex(spec["md5"])
+def _base(ctx: RequestContext, conn: sqlite3.Connection, args: Args) -> str | None:
+    """Return the id of the version that a manifest builds on, whose content the new version will have."""
+    if not args.get("baseArtifactID"):
+        return None
+    return str(require_download(ctx, conn, args["baseArtifactID"])["id"])
+
+
+def _upload_node(ctx: RequestContext, spec: Mapping[str, Any], md5: str, *, needed: bool) -> dict[str, Any]:
     purpose = {"kind": _UPLOAD, "artifact": spec["artifactID"], "name": spec["name"], "md5": md5}
     return {
         "__typename": "File",
@@ -163,7 +175,7 @@ def _upload_node(ctx: RequestContext, spec: Mapping[str, Any]) -> dict[str, Any]
         "name": spec["name"],
         "displayName": spec["name"],
         "storagePath": _storage_path(md5, spec["name"]),
-        "uploadUrl": None if ctx.blobs.exists(md5) else sign_upload(ctx, purpose),
+        "uploadUrl": sign_upload(ctx, purpose) if needed else None,
         "uploadHeaders": [],
         "uploadMultipartUrls": None,
         "artifact": {"__typename": "Artifact", "id": spec["artifactID"]},

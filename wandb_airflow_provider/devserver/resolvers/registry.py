@@ -16,7 +16,7 @@ from wandb_airflow_provider.devserver.artifacts import (
     roles,
     versions,
 )
-from wandb_airflow_provider.devserver.artifacts.access import readable_artifact
+from wandb_airflow_provider.devserver.artifacts.access import readable_artifact, require_download
 from wandb_airflow_provider.devserver.clock import api_time
 from wandb_airflow_provider.devserver.graphql.registry import GraphQLError, RequestContext, field, mutation
 from wandb_airflow_provider.devserver.resolvers.accounts import entity_node, user_node
@@ -228,7 +228,8 @@ def _source(ctx: RequestContext, conn: sqlite3.Connection, args: Args) -> sqlite
     if row is None:
         raise GraphQLError("the artifact to link was not found.", 404)
     versions.require_not_deleted(row)
-    return row
+    # A link in a project of one's own would open what one may only see.
+    return require_download(ctx, conn, row["id"])
 
 
 def _target(ctx: RequestContext, conn: sqlite3.Connection, args: Args) -> tuple[sqlite3.Row, str]:

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Mapping
 from typing import Any
 
 from wandb_airflow_provider.devserver.clock import stamp
 from wandb_airflow_provider.devserver.graphql.registry import GraphQLError, RequestContext, mutation
-from wandb_airflow_provider.devserver.history import copy_history, cut_history, last_step
+from wandb_airflow_provider.devserver.history import copy_history, cut_history, is_step, last_step
+from wandb_airflow_provider.devserver.json_text import stored_text
 from wandb_airflow_provider.devserver.resolvers.runs import run_node
+from wandb_airflow_provider.devserver.run_fields import sdk_config
 from wandb_airflow_provider.devserver.runs_table import REOPENED, get_run, update_run
-from wandb_airflow_provider.devserver.store import dumps
 
 
 def branch_point(config: str | None) -> tuple[str, int] | None:
     """Return the run and the last step that a new run's config says it continues from, or None."""
-    own = json.loads(config or "{}").get("_wandb") or {}
-    point = own.get("value", own).get("branch_point")
-    return None if not point else (str(point["run_id"]), int(point["step"]))
+    point = sdk_config(config).get("branch_point")
+    if not point:
+        return None
+    run, step = (point.get("run_id"), point.get("step")) if isinstance(point, dict) else (None, None)
+    if not isinstance(run, str) or not is_step(step):
+        raise GraphQLError(f"a run continues from a 'run_id' and a 'step', not from {str(point)[:200]!r}.")
+    return run, int(step)
 
 
 def fork(conn: sqlite3.Connection, run: sqlite3.Row, source_name: str, step: int) -> None:
@@ -50,7 +54,9 @@ def rewind_run(ctx: RequestContext, parent: Mapping[str, Any], args: dict[str, A
             raise GraphQLError(f"cannot rewind run '{entity}/{project}/{args['runName']}': no such run.", 404)
         _require_step(conn, row, step, "rewind")
         summary = cut_history(conn, row["pk"], step)
-        update_run(conn, row["pk"], {**REOPENED, "summary": dumps(summary), "heartbeat_at": stamp(ctx.now())})
+        update_run(
+            conn, row["pk"], {**REOPENED, "summary": stored_text(summary), "heartbeat_at": stamp(ctx.now())}
+        )
         row = get_run(conn, entity, project, args["runName"])
         assert row is not None
     return {"__typename": "RewindRunPayload", "rewoundRun": run_node(ctx, row)}

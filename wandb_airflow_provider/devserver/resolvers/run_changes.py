@@ -12,9 +12,11 @@ from wandb_airflow_provider.devserver.artifacts import edges, versions
 from wandb_airflow_provider.devserver.clock import stamp
 from wandb_airflow_provider.devserver.graphql.registry import GraphQLError, RequestContext, mutation
 from wandb_airflow_provider.devserver.history import delete_lines
+from wandb_airflow_provider.devserver.json_text import parse_object, stored_text
 from wandb_airflow_provider.devserver.resolvers.projects import ensure_project
 from wandb_airflow_provider.devserver.resolvers.run_branches import branch_point, fork
 from wandb_airflow_provider.devserver.resolvers.runs import run_node
+from wandb_airflow_provider.devserver.run_fields import sdk_config
 from wandb_airflow_provider.devserver.run_names import display_name
 from wandb_airflow_provider.devserver.run_state import ALIVE, FINAL, QUEUED
 from wandb_airflow_provider.devserver.runs_table import (
@@ -112,8 +114,9 @@ def _asked_to_resume(ctx: RequestContext, row: sqlite3.Row) -> bool:
 
 def _is_shared(config: str | None) -> bool:
     """Tell whether a process opens a run in shared mode, from what the SDK notes of itself in the config."""
-    own = json.loads(config or "{}").get("_wandb") or {}
-    return _SHARED_MODE in ((own.get("value", own).get("t") or {}).get("3") or [])
+    telemetry = sdk_config(config).get("t")
+    features = telemetry.get("3") if isinstance(telemetry, dict) else None
+    return isinstance(features, list) and _SHARED_MODE in features
 
 
 def _edit(ctx: RequestContext, conn: sqlite3.Connection, args: Mapping[str, Any]) -> sqlite3.Row:
@@ -128,7 +131,7 @@ def _values(args: Mapping[str, Any]) -> dict[str, Any]:
     values = {column: args[name] for name, column in _COLUMNS.items() if args.get(name) is not None}
     for name, column in (("config", "config"), ("summaryMetrics", "summary")):
         if args.get(name) is not None:
-            values[column] = _json_object(name, args[name])
+            values[column] = stored_text(parse_object(f"{name} of a run", args[name]))
     if args.get("tags") is not None:
         values["tags"] = dumps([_valid_tag(tag) for tag in args["tags"]])
     if args.get("state"):
@@ -138,16 +141,6 @@ def _values(args: Mapping[str, Any]) -> dict[str, Any]:
             )
         values["state"] = args["state"]
     return values
-
-
-def _json_object(name: str, text: str) -> str:
-    try:
-        value = json.loads(text)
-    except ValueError as error:
-        raise GraphQLError(f"{name} of a run is not valid JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise GraphQLError(f"{name} of a run must be a JSON object, not {type(value).__name__}.")
-    return text
 
 
 def _valid_name(name: str) -> str:

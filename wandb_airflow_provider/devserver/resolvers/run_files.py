@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
+from wandb_airflow_provider.devserver.artifacts import contents
 from wandb_airflow_provider.devserver.blobs import Blob, hex_to_base64
 from wandb_airflow_provider.devserver.clock import api_time, stamp
 from wandb_airflow_provider.devserver.graphql.registry import (
@@ -51,6 +52,7 @@ def store_file(ctx: RequestContext, purpose: Mapping[str, Any], blob: Blob) -> N
             " updated_at = excluded.updated_at",
             (purpose["run"], purpose["name"], blob.md5, blob.size, mimetype, stamp(ctx.now())),
         )
+        contents.sent_to_run(conn, purpose["run"], blob)
 
 
 def find_file(ctx: RequestContext, entity: str, project: str, run: str, name: str) -> tuple[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Mapping
 from typing import Any
@@ -17,6 +16,7 @@ from wandb_airflow_provider.devserver.graphql.registry import (
 )
 from wandb_airflow_provider.devserver.history import EVENTS, HISTORY, OUTPUT, line_count, tail
 from wandb_airflow_provider.devserver.resolvers.projects import get_project, project_node
+from wandb_airflow_provider.devserver.run_fields import sdk_config
 from wandb_airflow_provider.devserver.runs_table import (
     count_runs,
     current_state,
@@ -157,8 +157,7 @@ def _project_row(ctx: RequestContext, parent: Mapping[str, Any]) -> sqlite3.Row:
 @field("Run", "wandbConfig")
 def wandb_config(ctx: RequestContext, parent: Mapping[str, Any], args: dict[str, Any]) -> str:
     """Return entries of the SDK's own part of the config as JSON text; ``t`` says that the run has been started."""
-    own = json.loads(parent["config"]).get("_wandb", {})
-    own = own.get("value", own)
+    own = sdk_config(parent["config"])
     keys = args.get("keys")
     return dumps(own if keys is None else {key: own[key] for key in keys if key in own})
 

@@ -16,6 +16,7 @@ from typing import Any
 from wandb_airflow_provider.devserver.clock import stamp
 from wandb_airflow_provider.devserver.graphql.registry import GraphQLError, RequestContext
 from wandb_airflow_provider.devserver.history import read_history
+from wandb_airflow_provider.devserver.json_text import stored_text
 from wandb_airflow_provider.devserver.run_names import sweep_run_name
 from wandb_airflow_provider.devserver.run_state import QUEUED
 from wandb_airflow_provider.devserver.runs_table import current_state, get_run, insert_run, update_run
@@ -184,7 +185,7 @@ def _give(
             "display_name": sweep_run_name(ctx.ids, number),
             "state": QUEUED,
             "sweep": sweep["name"],
-            "config": dumps(parameters),
+            "config": stored_text(parameters),
             "user": agent["user"],
             "created_at": now,
             "heartbeat_at": now,

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from wandb_airflow_provider.devserver import patterns
 from wandb_airflow_provider.devserver.graphql.registry import GraphQLError
 
 _ORDERED: dict[str, Callable[[Any, Any], bool]] = {
@@ -28,14 +28,14 @@ _FIELDS = (
 )
 
 
-def read_filter(text: str | None) -> Mapping[str, Any]:
+def read_filter(text: str | Mapping[str, Any] | None) -> Mapping[str, Any]:
     """
-    Return the filter in JSON text.
+    Return the filter in JSON text, or one that came as an object.
 
     :raises GraphQLError: 400 if it is not a JSON object.
     """
     try:
-        value = json.loads(text or "{}")
+        value = json.loads(text or "{}") if isinstance(text, str | None) else text
     except ValueError as error:
         raise GraphQLError(f"the sweep filter is not valid JSON: {error}") from error
     if not isinstance(value, Mapping):
@@ -96,15 +96,8 @@ def _holds(value: Any, operator: str, operand: Any) -> bool:
     if operator == "$exists":
         return (value is not None) == bool(operand)
     if operator == "$regex":
-        return value is not None and _search(str(operand), str(value))
+        return value is not None and patterns.found_in(str(operand), str(value))
     if operator in _ORDERED:
         alike = isinstance(value, str) == isinstance(operand, str) and value is not None
         return alike and bool(_ORDERED[operator](value, operand))
     raise GraphQLError(f"the sweep filter has the unknown operator {operator!r}.")
-
-
-def _search(pattern: str, text: str) -> bool:
-    try:
-        return re.search(pattern, text) is not None
-    except re.error as error:
-        raise GraphQLError(f"the filter has the invalid regular expression {pattern!r}: {error}") from error
