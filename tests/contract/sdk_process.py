@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -40,13 +41,21 @@ class SdkProcess:
         self.version, self.flows = hello["wandb"], hello["flows"]
         return self
 
-    def run(self, flow: str, **ground: str) -> str | None:
-        """Run one flow; returns the traceback of its failure."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps({"flow": flow, **ground}) + "\n")
-        self._process.stdin.flush()
-        error: str | None = self._answer()["error"]
-        return error
+    def run(self, flow: str, call: Callable[..., Any], **ground: str) -> tuple[str | None, list[str]]:
+        """
+        Run one flow.
+
+        :param call: Calls a method of the dev server for the flow: takes its name and keyword arguments.
+        :returns: The traceback of its failure or None, and what it left out because the SDK does not offer it.
+        """
+        self._tell({"flow": flow, **ground})
+        while "call" in (answer := self._answer()):
+            try:
+                reply = {"value": call(answer["call"], **answer["arguments"])}
+            except Exception as error:  # The flow fails with it, and the next one finds the process in order.
+                reply = {"raised": repr(error)}
+            self._tell(reply)
+        return answer["error"], answer["left_out"]
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -60,6 +69,11 @@ class SdkProcess:
             self._process.kill()
             self._process.wait()
         self._process.stdout.close()
+
+    def _tell(self, message: dict[str, Any]) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(message) + "\n")
+        self._process.stdin.flush()
 
     def _answer(self) -> dict[str, Any]:
         assert self._process.stdout is not None

@@ -1,4 +1,8 @@
-"""Run flows by name: one JSON request per line of stdin, one JSON answer per line of stdout, until stdin ends."""
+"""
+Run flows by name: one JSON request per line of stdin, one JSON answer per line of stdout, until stdin ends.
+
+Before that answer, a flow may ask for calls of the dev server, one per line of stdout, which are replied to on stdin.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +28,15 @@ def answer(value: dict[str, Any]) -> None:
     _OUTPUT.flush()
 
 
+def ask(call: str, **arguments: Any) -> Any:
+    """Let the process at the other end call the dev server. Raises RuntimeError with what it raised."""
+    answer({"call": call, "arguments": arguments})
+    reply = json.loads(sys.stdin.readline())
+    if "raised" in reply:
+        raise RuntimeError(f"{call}({arguments}): {reply['raised']}")
+    return reply["value"]
+
+
 def main() -> None:
     for module in pkgutil.iter_modules(flows.__path__):
         if module.name != "__main__":
@@ -41,13 +54,14 @@ def main() -> None:
                 entity=request["entity"],
                 project=request["project"],
                 folder=Path(folder),
+                ask=ask,
             )
+            error = None
             try:
                 flows.FLOWS[request["flow"]](ground)
             except BaseException:
-                answer({"flow": request["flow"], "error": traceback.format_exc()})
-            else:
-                answer({"flow": request["flow"], "error": None})
+                error = traceback.format_exc()
+            answer({"flow": request["flow"], "error": error, "left_out": ground.left_out})
     wandb.teardown()
 
 

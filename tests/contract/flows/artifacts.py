@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import wandb
 from flows import Ground, flow
 
@@ -151,3 +153,22 @@ def list_types_collections_and_versions(ground: Ground) -> None:
     again = ground.api().artifact_collection("dataset", f"{ground.path}/many")
     assert again.description == "rows"
     assert list(again.tags) == ["blue"]
+
+
+@flow
+def version_is_gone_when_its_time_to_live_is_over(ground: Ground) -> None:
+    short = ground.artifact("brief", "a")
+    short.ttl = timedelta(hours=1)
+    with ground.init() as run:
+        run.log_artifact(short).wait()
+        run.log_artifact(ground.artifact("brief", "b")).wait()
+    changed = ground.api().artifact(f"{ground.path}/brief:v1")
+    assert changed.ttl is None
+    for ttl, told in ((timedelta(hours=1), timedelta(hours=1)), (wandb.ArtifactTTL.INHERIT, None)):
+        changed.ttl = ttl
+        changed.save()
+        assert ground.api().artifact(f"{ground.path}/brief:v1").ttl == told
+    assert ground.api().artifact(f"{ground.path}/brief:v0").ttl == timedelta(hours=1)
+    ground.ask("advance", seconds=3600)
+    versions = ground.api().artifacts("dataset", f"{ground.path}/brief")
+    assert [version.version for version in versions] == ["v1"]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import wandb
 import wandb_workspaces.reports.v2 as reports
 from flows import Ground, flow
 
 
 @flow
 def save_load_and_list_a_report(ground: Ground) -> None:
-    wandb.login(key=ground.api_key, host=ground.url, relogin=True)
+    ground.login()
     with ground.init() as run:
         run.log({"loss": 1.0})
     report = reports.Report(

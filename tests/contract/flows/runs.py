@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import wandb
-from flows import Ground, flow
+from flows import Ground, flow, wait_until
 
 
 @flow
@@ -105,7 +105,7 @@ def files_of_a_run(ground: Ground) -> None:
     read.file("notes/plan.txt").download(root=str(target))
     assert (target / "notes/plan.txt").read_text() == "a plan"
     # This call alone takes its key from a login, not from the client.
-    wandb.login(key=ground.api_key, host=ground.url, relogin=True)
+    ground.login()
     read.upload_file(str(ground.file("later.txt", "later")), root=str(ground.folder))
     assert read.file("later.txt").size == 5
     read.file("later.txt").delete()
@@ -147,3 +147,22 @@ def define_metric_with_its_own_axis(ground: Ground) -> None:
 def alert(ground: Ground) -> None:
     with ground.init() as run:
         run.alert(title="Loss rose", text="look", level=wandb.AlertLevel.WARN)
+
+
+@flow
+def system_metrics(ground: Ground) -> None:
+    often = {
+        "x_disable_machine_info": False,
+        "x_disable_stats": False,
+        "x_stats_sampling_interval": 0.1,
+        "x_file_stream_transmit_interval": 1,
+    }
+    with ground.init(settings=often) as run:
+        path = f"{ground.path}/{run.id}"
+        wait_until(
+            lambda: ground.api().run(path).history(stream="system", pandas=False), "system metrics arrive"
+        )
+    read = ground.api().run(path)
+    events = read.history(stream="system", pandas=False)
+    assert any("system.memory_percent" in event for event in events)
+    assert read.system_metrics == events[-1]
