@@ -14,12 +14,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.request import urlopen
 
 import psutil
@@ -27,9 +27,11 @@ import psutil
 from benchmarks.figure import Figure, spread
 from benchmarks.server_process import RunningServer, running_server
 
+# A collection whose alias moves, and the digest of the version that holds it then.
+Move: TypeAlias = tuple[str, str]
+
 _COLLECTIONS = 10
 _INTERVAL = 1.0
-_READS = 10
 _PATIENCE = 90.0
 
 _WAITERS = """
@@ -108,12 +110,15 @@ with DAG("run_on_move", schedule=[wandb_alias_asset("model", "c0", "timed", poll
 """
 
 
-def measure(rounds: int, *, waiters: int = 1000, kills: int = 20, moves: int = 100) -> list[Figure]:
+def measure(
+    rounds: int, *, waiters: int = 1000, reads: int = 10, kills: int = 20, moves: int = 100
+) -> list[Figure]:
     """
     Return the cost of waiting and the figures of a whole Airflow.
 
     :param rounds: How many moves are timed.
     :param waiters: How many triggers wait for as many aliases of one registry.
+    :param reads: During how many intervals their requests and stalls are counted.
     :param kills: How often the triggerer is killed; 0 leaves the whole Airflow out.
     :param moves: During how many moves of aliases.
     """
@@ -122,12 +127,12 @@ def measure(rounds: int, *, waiters: int = 1000, kills: int = 20, moves: int = 1
         os.environ.update({f"WANDB_{kind}_DIR": name for kind in ("CACHE", "DATA", "CONFIG", "ARTIFACT")})
         os.environ.update({"WANDB_DIR": name, "WANDB_SILENT": "true", "WANDB_ERROR_REPORTING": "false"})
         with running_server(home / "w-and-b") as server:
-            models = _log_versions(server, home)
-            found = _waiting(server, models, waiters)
+            models = _log_versions(server, home, max(2, moves // _COLLECTIONS) if kills else 2)
+            found = _waiting(server, models, waiters, reads)
             return [*found, *(_airflow(server, models, home, rounds, kills, moves) if kills else ())]
 
 
-def _log_versions(server: RunningServer, folder: Path) -> list[Any]:
+def _log_versions(server: RunningServer, folder: Path, count: int) -> list[Any]:
     import wandb
 
     settings = wandb.Settings(
@@ -135,7 +140,7 @@ def _log_versions(server: RunningServer, folder: Path) -> list[Any]:
     )
     with wandb.init(entity="local", project="waiters", dir=folder, settings=settings) as run:
         logged = []
-        for number in range(2):
+        for number in range(count):
             artifact = wandb.Artifact("model", type="model")
             with artifact.new_file("content.txt") as file:
                 file.write(str(number))
@@ -144,13 +149,13 @@ def _log_versions(server: RunningServer, folder: Path) -> list[Any]:
     return [api.artifact(path) for path in logged]
 
 
-def _waiting(server: RunningServer, models: list[Any], waiters: int) -> list[Figure]:
+def _waiting(server: RunningServer, models: list[Any], waiters: int, reads: int) -> list[Figure]:
     held: dict[str, list[str]] = {f"c{number}": [] for number in range(_COLLECTIONS)}
     for number in range(waiters):
         held[f"c{number % _COLLECTIONS}"].append(f"a{number}")
     for collection, aliases in held.items():
         models[0].link(f"wandb-registry-model/{collection}", aliases=aliases)
-    seconds = _READS * _INTERVAL
+    seconds = reads * _INTERVAL
     command = [sys.executable, "-W", "ignore", "-c", _WAITERS, str(waiters), str(_INTERVAL), str(seconds)]
     with subprocess.Popen(
         command, env=_environment(server), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
@@ -163,11 +168,11 @@ def _waiting(server: RunningServer, models: list[Any], waiters: int) -> list[Fig
         time.sleep(seconds * 0.8)
         asked = _requests(server) - before
         told = json.loads(process.stdout.read().splitlines()[-1])
-    reads = asked["RegistryVersions"]
-    if told["waiting"] != waiters or not reads:
-        raise RuntimeError(f"{told} of {waiters} waiters, {reads} reads: not what was to be measured.")
+    counted = asked["RegistryVersions"]
+    if told["waiting"] != waiters or not counted:
+        raise RuntimeError(f"{told} of {waiters} waiters, {counted} reads: not what was to be measured.")
     return [
-        Figure(f"requests an interval, {waiters} alias waiters", sum(asked.values()) / reads, "x", bar=2),
+        Figure(f"requests an interval, {waiters} alias waiters", sum(asked.values()) / counted, "x", bar=2),
         Figure("stall of the event loop, p50", told["p50"] * 1e3, "ms"),
         Figure("stall of the event loop, p99", told["p99"] * 1e3, "ms", bar=50),
         Figure("stall of the event loop, longest", told["max"] * 1e3, "ms"),
@@ -222,60 +227,89 @@ def _timed_move(model: Any, notes: Path) -> float:
 
 
 def _killing(cluster: Any, models: list[Any], watched: list[str], kills: int, moves: int) -> list[Figure]:
+    # Each move of an alias is to another version, so that no event can be taken for that of another move.
     batches = max(1, moves // len(watched))
     killed = 0
-    expected = 0
+    moved: set[Move] = set()
     restarted: subprocess.Popen[bytes] | None = None
     try:
         for batch in range(batches):
             for collection in watched:
-                models[batch % 2].link(f"wandb-registry-model/{collection}", aliases=["production"])
-            expected += len(watched)
+                models[batch].link(f"wandb-registry-model/{collection}", aliases=["production"])
+                moved.add((collection, models[batch].digest))
             for part in range(kills * (batch + 1) // batches - killed):
                 # Before the move was read, while it is reported, and after: what is hit differs from time to time.
                 time.sleep((0.3, 6.0, 1.1, 7.5)[(batch + part) % 4])
                 restarted = _restart_triggerer(cluster)
                 killed += 1
-            _until("every move to be reported", partial(_all_reported, cluster, expected))
+            _until("every move to be reported", partial(_all_reported, cluster, frozenset(moved)))
     except TimeoutError:
         pass
     finally:
         if restarted is not None:
             _end(psutil.Process(restarted.pid))
-    reported = _reported(cluster)
-    repeats = sum(len(payloads) - 1 for payloads in reported.values())
-    differing = sum(len({json.dumps(p, sort_keys=True) for p in seen}) - 1 for seen in reported.values())
-    name = f"of {expected} moves, the triggerer killed {killed} times"
+    (payloads,) = _until("the events", partial(_answered, cluster))
+    return reported(moved, payloads, killed)
+
+
+def reported(moved: Collection[Move], payloads: list[dict[str, Any]], killed: int) -> list[Figure]:
+    """
+    Return how well events tell of moves: of each move once, or again in the very same way.
+
+    :param payloads: Of all events. What an event is about is its collection and digest, whatever its key says.
+    """
+    told = _by_move(payloads)
+    other = sum(len({json.dumps(payload, sort_keys=True) for payload in same}) - 1 for same in told.values())
     return [
-        Figure(f"missed {name}", expected - len(reported), "moves", bar=0),
-        Figure("repeated, with the same idempotency key", repeats, "events"),
-        Figure("repeated with another content", differing, "events", bar=0),
+        Figure(
+            f"missed of {len(moved)} moves, the triggerer killed {killed} times",
+            len(set(moved) - told.keys()),
+            "moves",
+            bar=0,
+        ),
+        Figure(
+            "repeated, with the same idempotency key",
+            sum(len(same) - len({payload["idempotency_key"] for payload in same}) for same in told.values()),
+            "events",
+        ),
+        Figure("repeated with another key or content", other, "events", bar=0),
+        Figure("of no move", sum(len(told[move]) for move in told.keys() - set(moved)), "events", bar=0),
     ]
 
 
-def _all_reported(cluster: Any, expected: int) -> bool:
+def _by_move(payloads: list[dict[str, Any]]) -> Mapping[Move, list[dict[str, Any]]]:
+    found = defaultdict(list)
+    for payload in payloads:
+        found[payload["collection"], payload["digest"]].append(payload)
+    return found
+
+
+def _all_reported(cluster: Any, moved: Collection[Move]) -> bool:
+    answered = _answered(cluster)
+    return bool(answered) and set(moved) <= _by_move(answered[0]).keys()
+
+
+def _answered(cluster: Any) -> tuple[()] | tuple[list[dict[str, Any]]]:
     from wandb_airflow_provider.demo.errors import DemoError
 
     try:
-        return len(_reported(cluster)) >= expected
+        return (_payloads(cluster),)
     except DemoError:
-        # SQLite is locked at times while a triggerer dies over it.
-        return False
+        # SQLite is locked at times while a triggerer dies over it, and Airflow tells of no event whose run is queued.
+        return ()
 
 
-def _reported(cluster: Any) -> dict[str, list[Any]]:
-    """Return the payloads of the events for ``production``, by idempotency key."""
-    found: dict[str, list[Any]] = {}
+def _payloads(cluster: Any) -> list[dict[str, Any]]:
+    """Return what the events for ``production`` carry, in order."""
+    found: list[dict[str, Any]] = []
     offset, total = 0, 1
     while offset < total:
         page = {"limit": 100, "offset": offset, "order_by": "timestamp"}
         answer = cluster.api.request("GET", "/assets/events", params=page)
         total = answer["total_entries"]
         offset += len(answer["asset_events"]) or total
-        for event in answer["asset_events"]:
-            payload = event["extra"].get("payload", {})
-            if payload.get("alias") == "production":
-                found.setdefault(payload["idempotency_key"], []).append(payload)
+        carried = [event["extra"].get("payload", {}) for event in answer["asset_events"]]
+        found += [payload for payload in carried if payload.get("alias") == "production"]
     return found
 
 

@@ -16,12 +16,14 @@ from benchmarks import (
     concurrent_runs,
     dag_parsing,
     history_scan,
+    listener,
     logging_cost,
     mapped_tasks,
     runs_listing,
     server_start,
     task_overhead,
     tree_reading,
+    waiters,
     xcom,
 )
 from benchmarks.catalogue import BENCHMARKS as CATALOGUE
@@ -33,18 +35,20 @@ from benchmarks.growth import curves, render_curves, the_one
 BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
     "parse": lambda: dag_parsing.measure(0, tasks=3),
     "server-start": lambda: server_start.measure(0),
+    "listener": lambda: listener.measure(0),
     "logging": lambda: logging_cost.measure(0, steps=3),
     "concurrency": lambda: concurrent_runs.measure(0, runs=3, processes=2, steps=2),
     "artifact": lambda: artifact_transfer.measure(0, megabytes=3),
     "history": lambda: history_scan.measure(0, rows=1_001),
     "listing": lambda: runs_listing.measure(0, runs=120, per_page=10),
     "tree": lambda: tree_reading.measure(0, runs=3),
+    "waiters": lambda: waiters.measure(0, waiters=10, reads=4, kills=0),
     "task-overhead": lambda: task_overhead.measure(0),
     "mapped": lambda: mapped_tasks.measure(0, tasks=4, workers=4),
     "xcom": lambda: xcom.measure(0, megabytes=1, folder_megabytes=20),
 }
 # What a small table takes of memory, and a small value or DAG of time, is lost in the noise.
-MAY_BE_NOTHING = ("memory of", "a small value", "added by")
+MAY_BE_NOTHING = ("memory of", "a small value", "added by", "added:")
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)
@@ -62,6 +66,20 @@ def test_benchmark_of_a_small_size_measures_and_loses_nothing(name: str) -> None
     growth = CATALOGUE[name].growth
     for pattern in growth.figures if growth else ():
         assert the_one(pattern, figures)
+
+
+def test_an_event_with_another_key_hides_no_move_that_was_missed() -> None:
+    def event(collection: str, digest: str, key: str) -> dict[str, Any]:
+        return {"collection": collection, "digest": digest, "idempotency_key": key}
+
+    def found(*events: dict[str, Any]) -> list[float]:
+        return [figure.value for figure in waiters.reported({("a", "1"), ("b", "1")}, list(events), 3)]
+
+    a, b = event("a", "1", "key of a"), event("b", "1", "key of b")
+    assert found(a, b) == [0, 0, 0, 0]
+    assert found(a, b, a) == [0, 1, 0, 0]
+    assert found(a, event("a", "1", "another key")) == [1, 0, 1, 0]
+    assert found(a, event("b", "2", "key of no move")) == [1, 0, 0, 1]
 
 
 def test_every_benchmark_says_what_it_compares_with_and_what_its_limit_is() -> None:

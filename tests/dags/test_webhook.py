@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import Any
 from unittest import mock
@@ -21,10 +22,11 @@ from starlette.testclient import TestClient
 from tests.dags.test_examples import DAGS, load, pushed
 from wandb_airflow_provider.artifacts import ArtifactRef
 from wandb_airflow_provider.devserver import DevServer
-from wandb_airflow_provider.exceptions import WandbUnavailableError
+from wandb_airflow_provider.exceptions import WandbPermanentError, WandbUnavailableError
 from wandb_airflow_provider.watching.change import Claim, Seen, claim_key, observe_change, seen_key
 from wandb_airflow_provider.watching.notice import webhook_payload
 from wandb_airflow_provider.webhook import app as webhook_app
+from wandb_airflow_provider.webhook import inbox
 from wandb_airflow_provider.webhook.assets import WatchedAsset, find_assets, report
 from wandb_airflow_provider.webhook.reader import AliasReader
 
@@ -65,6 +67,8 @@ def endpoint(airflow_db: None, server: DevServer) -> Iterator[Endpoint]:
         patch.setenv("AIRFLOW__WANDB__WEBHOOK_MAX_BYTES", "2000")
         # A busy machine may take longer than W&B would wait.
         patch.setattr(webhook_app, "_ANSWER_SECONDS", 120.0)
+        # Tests switch DAGs off and on within a second.
+        patch.setattr(webhook_app, "SPACING_SECONDS", 0.0)
         patch.setenv("AIRFLOW_CONN_WANDB_WEBHOOK", json.dumps(connection))
         airflow = FastAPI(root_path="/airflow")
         app = webhook_app.create_app()
@@ -80,6 +84,7 @@ class Alias:
 
     server: DevServer
     collection: str
+    conn_id: str
 
     def move(self, content: str) -> None:
         """Log a version with this content, or find the one that has it, and give it the alias."""
@@ -110,7 +115,8 @@ class Alias:
     def asset(self) -> WatchedAsset:
         from wandb_airflow_provider.watching.notice import parse_payload
 
-        (found,) = find_assets(parse_payload(json.loads(self.body())))
+        assets = find_assets(parse_payload(json.loads(self.body())))
+        (found,) = [asset for asset in assets if asset.wandb_conn_id == self.conn_id]
         return found
 
     def events(self) -> list[dict[str, Any]]:
@@ -136,7 +142,7 @@ class Alias:
         return None if text is None else json.loads(text)
 
 
-def watch(server: DevServer, collection: str) -> Alias:
+def watch(server: DevServer, collection: str, conn_id: str = "wandb_default") -> Alias:
     """Have a DAG be scheduled by the alias of a collection."""
     from airflow.dag_processing.bundles.manager import DagBundlesManager
     from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
@@ -146,10 +152,11 @@ def watch(server: DevServer, collection: str) -> Alias:
 
     DagBundlesManager().sync_bundles_to_db()
     bag = DagBag(collect_dags=False)
-    asset = wandb_alias_asset("model", collection, "production")
-    bag.bag_dag(DAG(f"webhook_{collection}", schedule=[asset], is_paused_upon_creation=False))
+    asset = wandb_alias_asset("model", collection, "production", wandb_conn_id=conn_id)
+    name = f"webhook_{collection}" if conn_id == "wandb_default" else f"webhook_{collection}_{conn_id}"
+    bag.bag_dag(DAG(name, schedule=[asset], is_paused_upon_creation=False))
     sync_bag_to_db(bag, "dags-folder", None)
-    return Alias(server, collection)
+    return Alias(server, collection, conn_id)
 
 
 @pytest.fixture
@@ -217,6 +224,93 @@ def test_signed_webhook_becomes_the_asset_event_of_a_poller_and_a_replay_never_d
     seen = Seen.from_json(alias.stored(seen_key(alias.asset.target)))
     holder = version(1)._replace(digest=moved["digest"])
     assert observe_change(alias.asset.target, seen, holder) == (seen, None)
+
+
+def test_asset_that_cannot_be_followed_up_hides_no_other_of_the_same_alias(
+    endpoint: Endpoint,
+    ledger: Any,
+    server: DevServer,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    connection = {"conn_type": "wandb", "host": server.url, "extra": {"entity": "local"}}
+    # Assets are looked into in the order in which they became known.
+    aliases = []
+    for conn_id, key in (("wandb_revoked", "0" * 40), ("wandb_other", server.api_key)):
+        monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps({**connection, "password": key}))
+        aliases.append(watch(server, "watched-twice", conn_id))
+    revoked, other = aliases
+    other.move("first")
+    with caplog.at_level(logging.ERROR, logger=inbox.log.name):
+        answer = endpoint.post(other.body())
+    assert (answer.status_code, answer.json()["status"]) == (200, "failed")
+    assert "wandb_revoked" in caplog.text
+    assert revoked.events() == []
+    assert [event["payload"]["version"] for event in other.events()] == ["v0"]
+
+
+def test_what_another_attempt_may_help_is_tried_again_whatever_else_is_refused(
+    endpoint: Endpoint, watched: Alias, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asset = watched.asset
+    assets = {name: asset._replace(uri=f"{asset.uri}&conn={name}") for name in ("refused", "away", "well")}
+    asked: list[str] = []
+
+    def report_one(given: WatchedAsset, read: object, *, actor: object) -> str:
+        name = given.uri.rpartition("=")[2]
+        asked.append(name)
+        if name == "refused":
+            raise WandbPermanentError("this key is refused")
+        if name == "away" and asked.count("away") < 2:
+            raise WandbUnavailableError("W&B is away")
+        return "reported"
+
+    monkeypatch.setattr(inbox, "_FIRST_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr(webhook_app, "find_assets", lambda notice: list(assets.values()))
+    monkeypatch.setattr(webhook_app, "report", report_one)
+    assert endpoint.post(watched.body()).json()["status"] == "failed"
+    assert asked == ["refused", "away", "well"] * 2
+
+
+def test_webhook_that_is_sent_again_and_again_asks_the_database_once_a_second(
+    endpoint: Endpoint, watched: Alias, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhook_app, "SPACING_SECONDS", 3600.0)
+    asked: list[str] = []
+
+    def find(notice: Any) -> list[WatchedAsset]:
+        asked.append(notice.collection)
+        return []
+
+    monkeypatch.setattr(webhook_app, "find_assets", find)
+    bodies = [watched.body(collection=name) for name in ("sent-again", "another", "sent-again", "sent-again")]
+    assert [endpoint.post(body).status_code for body in bodies] == [404] * 4
+    assert asked == ["sent-again", "another"]
+
+
+def test_only_one_request_for_an_alias_waits_for_what_comes_of_it(
+    endpoint: Endpoint, alias: Alias, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def report_late(*_: object, **__: object) -> str:
+        begun.set()
+        assert go_on.wait(60)
+        return "already_reported"
+
+    monkeypatch.setattr(webhook_app, "report", report_late)
+    with ThreadPoolExecutor(3) as senders:
+        try:
+            first = senders.submit(endpoint.post, alias.body())
+            assert begun.wait(60)
+            # The second is looked into after the first. The third joins it, and is answered at once.
+            others = [senders.submit(endpoint.post, alias.body()) for _ in range(2)]
+            answered = next(as_completed([first, *others], timeout=60)).result()
+        finally:
+            go_on.set()
+        assert (answered.status_code, answered.json()["status"]) == (202, "queued")
+        answers = [future.result(60).status_code for future in (first, *others)]
+    assert sorted(answers) == [200, 200, 202]
 
 
 def test_forged_webhook_is_refused_and_logged_without_a_secret(

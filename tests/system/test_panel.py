@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import hmac
 import json
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,11 +19,17 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Page, Route, sync_playwright
 
+from tests.system.conftest import WANDB_ENTITY, WANDB_PROJECT, WEBHOOK_SECRET
+from tests.system.dags.webhooks import TWO_SERVERS_CONN_ID
 from wandb_airflow_provider.demo.airflow_api import DagRun
 from wandb_airflow_provider.demo.airflow_process import AirflowCluster
+from wandb_airflow_provider.demo.devserver_process import DevServerProcess
 from wandb_airflow_provider.demo.polling import wait_for
 from wandb_airflow_provider.demo.ports import LOOPBACK, claim_port
 from wandb_airflow_provider.demo.processes import ManagedProcess, ProcessGroup
+from wandb_airflow_provider.watching.notice import webhook_payload
+
+Move = Callable[[str, str], None]
 
 ARGUMENTS = [
     "--headless",
@@ -233,6 +243,29 @@ def test_the_button_is_there_while_the_task_runs(airflow_cluster: AirflowCluster
 
 
 @pytest.fixture(scope="module")
+def move(wandb_server: DevServerProcess) -> Iterator[Move]:
+    """``move(collection, alias)`` gives an alias of the registry ``model`` to a version."""
+    import wandb
+
+    settings = wandb.Settings(
+        base_url=wandb_server.url, api_key=wandb_server.api_key, console="off", silent=True
+    )
+
+    def move_alias(collection: str, alias: str) -> None:
+        with wandb.init(
+            entity=WANDB_ENTITY, project=WANDB_PROJECT, settings=settings, reinit="create_new"
+        ) as run:
+            artifact = wandb.Artifact(collection, type="model")
+            with artifact.new_file("weights.txt") as file:
+                file.write(collection)
+            logged = run.log_artifact(artifact).wait()
+            run.link_artifact(logged, f"wandb-registry-model/{collection}", aliases=[alias])
+
+    yield move_alias
+    wandb.teardown()
+
+
+@pytest.fixture(scope="module")
 def second_server(airflow_cluster: AirflowCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Another API server of the same Airflow: below a path, and with users who have to log in."""
     folder = tmp_path_factory.mktemp("second")
@@ -290,3 +323,55 @@ def test_behind_a_path_the_tab_asks_who_is_there(tree: DagRun, second_server: st
         page.locator('.wandb-panel tr[data-path="/prepare"] a').first.click()
         page.wait_for_url("**/team/dags/panel_tree/runs/*/tasks/prepare*")
         assert (tab.elsewhere, tab.problems) == ([], [])
+
+
+def test_a_webhook_that_two_api_servers_get_at_once_is_one_event(
+    airflow_cluster: AirflowCluster, wandb_server: DevServerProcess, second_server: str, move: Move
+) -> None:
+    api = airflow_cluster.api
+    connection = {
+        "connection_id": TWO_SERVERS_CONN_ID,
+        "conn_type": "wandb",
+        "host": wandb_server.url,
+        "password": wandb_server.api_key,
+        "extra": json.dumps({"entity": WANDB_ENTITY, "project": WANDB_PROJECT}),
+    }
+    api.request("POST", "/connections", json=connection)
+    airflow_cluster.wait_for_dag("webhook_two_servers")
+    api.unpause("webhook_two_servers")
+    (asset,) = api.request("GET", "/assets", params={"dag_ids": ["webhook_two_servers"]})["assets"]
+
+    def is_watched() -> bool | None:
+        return True if api.request("GET", f"/assets/{asset['id']}/state-store")["total_entries"] else None
+
+    # The first read takes what it finds as given; the next one comes in an hour.
+    wait_for("the watcher", is_watched, timeout=60)
+    move("two-servers", "production")
+    fields = {"entity": "local-org", "project": "wandb-registry-model", "collection": "two-servers"}
+    about = {"alias": "production", "event": "ADD_ARTIFACT_ALIAS", "actor": "ada"}
+    body = json.dumps({**webhook_payload(), **fields, **about}).encode()
+    signature = base64.b64encode(hmac.new(WEBHOOK_SECRET.encode(), body, hashlib.sha256).digest()).decode()
+    headers = {"Content-Type": "application/json", "X-Wandb-Signature": signature}
+
+    def post(url: str) -> str:
+        answer = httpx.post(
+            f"{url}/wandb/webhook", content=body, headers=headers, trust_env=False, timeout=60
+        )
+        assert answer.status_code in (200, 202), answer.text
+        return str(answer.json()["status"])
+
+    def is_known(url: str) -> bool | None:
+        return post(url) == "already_reported" or None
+
+    servers = (airflow_cluster.url, second_server)
+    with ThreadPoolExecutor(2) as senders:
+        # Queued where a busy machine takes longer than W&B waits; left where Airflow starts the watcher anew just then.
+        told = set(senders.map(post, servers))
+    assert told <= {"reported", "already_reported", "queued", "left_to_poller"}
+    for url in servers:
+        wait_for(f"{url} to have looked into it", lambda url=url: is_known(url), timeout=60)
+    run = airflow_cluster.wait_for_new_run("webhook_two_servers")
+    # Airflow refuses to tell of an event whose DAG run has not begun.
+    airflow_cluster.wait_for_run("webhook_two_servers", run.dag_run_id)
+    events = api.request("GET", "/assets/events", params={"asset_id": asset["id"]})["asset_events"]
+    assert [event["extra"]["payload"]["change"] for event in events] == ["added"], (told, events)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowRuntimeError
 
+from wandb_airflow_provider.triggers.held_claim import HeldClaim
 from wandb_airflow_provider.watching.change import Claim, Seen, claim_key, seen_key
 
 if TYPE_CHECKING:
@@ -40,6 +41,9 @@ class AliasMemory:
         self._target = target
         self._asked_since: float | None = None
         self._webhooks = False
+        self._kept: Seen | None = None
+        self._keeping_fails = False
+        self._claim = HeldClaim(self._write_claim)
         self.recalled = store is None
 
     async def recall(self) -> Seen | None:
@@ -56,7 +60,8 @@ class AliasMemory:
                 failure = error
             else:
                 self.recalled = True
-                return Seen.from_json(stored)
+                self._kept = Seen.from_json(stored)
+                return self._kept
             if not left:
                 break
             await asyncio.sleep(_RECALL_AGAIN_SECONDS)
@@ -77,6 +82,8 @@ class AliasMemory:
         """
         Say that this watcher reports a change, and make sure that a webhook does not report it too.
 
+        The change must be reported at once; the claim holds until it is kept, or the memory is closed.
+
         :return: What the webhook has reported, in which case the watcher must not; else None.
         """
         if self._store is None:
@@ -85,9 +92,8 @@ class AliasMemory:
         if reported is not None:
             return reported
         try:
-            claim = Claim.of(change, time.time())
             # First the claim, then the look at the other's: at least one of two sees the other.
-            await self._store.aset(claim_key(self._target, "poll"), claim.to_json())
+            await self._claim.take(Claim.of(change, time.time()))
             while (other := await self._pushed()) is not None and other.holds(change, time.time()):
                 await asyncio.sleep(_YIELD_SECONDS)
                 reported = await self._newer(seen)
@@ -99,21 +105,51 @@ class AliasMemory:
                 self._target,
                 error,
             )
+        except BaseException:
+            self._claim.release()
+            raise
         return None
 
-    async def keep(self, seen: Seen) -> None:
-        """Store what is now reported."""
-        if self._store is None:
-            return
+    def is_to_keep(self, seen: Seen) -> bool:
+        """Return whether what is now reported is not known to be stored."""
+        return self._store is not None and seen != self._kept
+
+    async def keep(self, seen: Seen) -> bool:
+        """
+        Store what is now reported, unless what is stored is later.
+
+        :return: Whether that is done; else it is worth another attempt.
+        """
+        if self._kept is not None and (seen == self._kept or seen.sequence < self._kept.sequence):
+            return True
         try:
-            await self._store.aset(seen_key(self._target), seen.to_json())
+            stored = Seen.from_json(await self._store.aget(seen_key(self._target)))
+            later = stored is not None and stored.sequence > seen.sequence
+            if not later:
+                await self._store.aset(seen_key(self._target), seen.to_json())
         except _STORE_ERRORS as error:
-            log.warning(
-                "What was reported for %s cannot be stored in Airflow; after a restart it may be reported again, "
-                "and changes made meanwhile may be missed: %s",
-                self._target,
-                error,
-            )
+            if not self._keeping_fails:
+                log.warning(
+                    "What was reported for %s cannot be stored in Airflow; trying again. After a restart before that "
+                    "it may be reported again: %s",
+                    self._target,
+                    error,
+                )
+            self._keeping_fails = True
+            return False
+        self._keeping_fails = False
+        self._kept = stored if later else seen
+        # With the next read, this watcher takes up what a webhook has stored.
+        self._webhooks = self._webhooks or later
+        self._claim.release(seen.sequence)
+        return True
+
+    def close(self) -> None:
+        """Hold no claim any more."""
+        self._claim.release()
+
+    async def _write_claim(self, claim: Claim) -> None:
+        await self._store.aset(claim_key(self._target, "poll"), claim.to_json())
 
     async def _pushed(self) -> Claim | None:
         claim = Claim.from_json(await self._store.aget(claim_key(self._target, "push")))
@@ -129,4 +165,6 @@ class AliasMemory:
             return None
         if stored is None or stored.sequence <= (seen.sequence if seen else 0):
             return None
+        self._kept = stored
+        self._claim.release()
         return stored

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 
@@ -11,8 +10,6 @@ from airflow.triggers.shared_stream import AdvanceItem, SharedStreamProducer
 from wandb_airflow_provider.triggers.poll import Poll, Snapshot
 
 __all__ = ["ConfirmedStream"]
-
-log = logging.getLogger(__name__)
 
 
 class ConfirmedStream(SharedStreamProducer):
@@ -36,8 +33,5 @@ class ConfirmedStream(SharedStreamProducer):
     async def advance(self, batch: Sequence[AdvanceItem]) -> None:
         """Settle snapshots; never raises, which would end the stream for all of its triggers."""
         for item in batch:
-            try:
-                if self._poll is not None:
-                    await self._poll.settle(item.broker_payload, persisted=item.outcome.failed == 0)
-            except Exception:
-                log.exception("What was reported of snapshot %s could not be stored", item.broker_payload)
+            if self._poll is not None:
+                await self._poll.settle(item.broker_payload, persisted=item.outcome.failed == 0)

@@ -29,10 +29,18 @@ class HelperThread(Executor):
         self._thread.start()
 
     async def call(self, function: Callable[..., T], *arguments: Any) -> T:
-        """Return what the function returns, or raise what it raises."""
+        """
+        Return what the function returns, or raise what it raises.
+
+        A call whose turn has not come when nobody waits for it any more is not made.
+        """
         from asgiref.sync import sync_to_async
 
+        wanted = True
+
         def work() -> T:
+            if not wanted:
+                raise RuntimeError("Nobody waits for it any more.")
             try:
                 return function(*arguments)
             except Exception:
@@ -47,7 +55,11 @@ class HelperThread(Executor):
         self._asked.add(asked)
         asked.add_done_callback(self._heard)
         # Whoever waits may be cancelled; an answer that nobody read would be taken for that to the next question.
-        return await asyncio.shield(asked)
+        try:
+            return await asyncio.shield(asked)
+        except asyncio.CancelledError:
+            wanted = False
+            raise
 
     def _heard(self, asked: asyncio.Future[Any]) -> None:
         self._asked.discard(asked)

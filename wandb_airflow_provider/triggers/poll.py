@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import time
 from collections import Counter
@@ -16,6 +17,8 @@ from wandb_airflow_provider.triggers.helper_thread import HelperThread
 from wandb_airflow_provider.waiting.decision import next_delay
 
 __all__ = ["Membership", "Poll", "Reader", "Snapshot", "poll_of"]
+
+log = logging.getLogger(__name__)
 
 # Triggers start one after the other: the first read waits so long for those that come along with its cause.
 _GATHER_SECONDS = 0.1
@@ -95,7 +98,7 @@ class Poll:
         self._fresh = False
         self._hurry = False
         self._reads = 0
-        self._unconfirmed: dict[int, list[tuple[Membership, Callable[[], Awaitable[None]]]]] = {}
+        self._unconfirmed: dict[int, list[tuple[Membership, Callable[[], Awaitable[bool]]]]] = {}
 
     @contextmanager
     def join(
@@ -119,15 +122,24 @@ class Poll:
             finally:
                 del self._members[id(member)]
 
-    def when_persisted(self, member: Membership, read: int, keep: Callable[[], Awaitable[None]]) -> None:
-        """Have ``keep`` called once Airflow has stored the events that the trigger made of a snapshot."""
+    def when_persisted(self, member: Membership, read: int, keep: Callable[[], Awaitable[bool]]) -> None:
+        """
+        Have ``keep`` called once Airflow has stored the events that the trigger made of a snapshot.
+
+        It may never be: whoever needs it asks with each read, until ``keep`` was called and has returned true.
+        """
         self._unconfirmed.setdefault(read, []).append((member, keep))
 
     async def settle(self, read: int, *, persisted: bool) -> None:
-        """Call what waits for the events of a snapshot to be stored, or drop it: then they will be sent again."""
+        """
+        Call what waits for the events of a snapshot to be stored, or drop it; never raises.
+
+        What then is not kept is asked for with the next read, which comes soon.
+        """
         for member, keep in self._unconfirmed.pop(read, ()):
-            if persisted and id(member) in self._members:
-                await keep()
+            if id(member) in self._members and not (persisted and await _is_kept(keep)):
+                self._hurry = True
+                self._joined.set()
 
     async def complete(self, ref: ArtifactRef) -> ArtifactRef:
         """Return the reference with its URL and source run."""
@@ -216,6 +228,15 @@ class Poll:
                 if self._thread is not None:
                     self._thread.end(self._reader.close)
                     self._ending, self._thread = self._thread, None
+
+
+async def _is_kept(keep: Callable[[], Awaitable[bool]]) -> bool:
+    try:
+        return await keep()
+    except Exception:
+        # The others are to be kept all the same.
+        log.exception("What a trigger has reported could not be stored; trying again")
+        return False
 
 
 _polls: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Hashable, Poll]] = WeakKeyDictionary()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, closing
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -223,27 +223,30 @@ class WandbRegistryAliasTrigger(SharedPollTrigger):
     ) -> AsyncGenerator[TriggerEvent, None]:
         from wandb_airflow_provider.triggers.alias_memory import AliasMemory
 
-        memory = AliasMemory(self.asset_state_store, self.target)
-        seen: Seen | None = None
-        missing: str | None = None
-        async for read, observed in news:
-            self._log_outage(observed)
-            if observed.error is not None:
-                continue
-            if observed.missing not in (None, missing):
-                self.log.warning("%s is watched, and cannot change now: %s", self, observed.missing)
-            missing = observed.missing
-            try:
-                after, change, own = await self._compare(memory, seen, observed, poll)
-            except Exception:
-                # A watcher that fails is started again by Airflow every 5 seconds, without back-off.
-                self.log.exception("%s could not be compared with what was last reported; trying again", self)
-                continue
-            if change is not None:
-                yield event_of(change.to_json())
-            if own and after is not None and after != seen and self.asset_state_store is not None:
-                poll.when_persisted(member, read, partial(memory.keep, after))
-            seen = after
+        with closing(AliasMemory(self.asset_state_store, self.target)) as memory:
+            seen: Seen | None = None
+            missing: str | None = None
+            async for read, observed in news:
+                self._log_outage(observed)
+                if observed.error is not None:
+                    continue
+                if observed.missing not in (None, missing):
+                    self.log.warning("%s is watched, and cannot change now: %s", self, observed.missing)
+                missing = observed.missing
+                try:
+                    after, change, own = await self._compare(memory, seen, observed, poll)
+                except Exception:
+                    # A watcher that fails is started again by Airflow every 5 seconds, without back-off.
+                    self.log.exception(
+                        "%s could not be compared with what was last reported; trying again", self
+                    )
+                    continue
+                if change is not None:
+                    yield event_of(change.to_json())
+                # With each read until it is stored: a try may fail, or be dropped because another trigger's did.
+                if own and after is not None and memory.is_to_keep(after):
+                    poll.when_persisted(member, read, partial(memory.keep, after))
+                seen = after
 
     async def _compare(
         self, memory: AliasMemory, seen: Seen | None, observed: Observation, poll: Poll
@@ -261,8 +264,9 @@ class WandbRegistryAliasTrigger(SharedPollTrigger):
         ref = observed.ref
         after, change = observe_change(self.target, seen, ref, first=self.first)
         if change is not None:
+            if ref is not None:
+                # Before the claim, because it may take minutes, and whoever claims a change reports it at once.
+                change = change._replace(ref=await self.complete(ref, poll))
             if (reported := await memory.claim(change, seen)) is not None:
                 return reported, None, False
-            if ref is not None:
-                change = change._replace(ref=await self.complete(ref, poll))
         return after, change, True

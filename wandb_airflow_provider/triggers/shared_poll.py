@@ -269,18 +269,28 @@ class SharedPollTrigger(BaseEventTrigger):
         return decision._replace(value=value | ref.to_json())
 
     async def complete(self, ref: ArtifactRef, poll: Poll) -> ArtifactRef:
-        """Return the reference with URL and source run; as it is, if W&B refuses them or is away for long."""
+        """
+        Return the reference with URL and source run; as it is, if W&B refuses them or two minutes are not enough.
+
+        Where many aliases move at once, each waits for those before it.
+        """
         from wandb_airflow_provider.exceptions import WandbPermanentError
 
-        give_up = time.monotonic() + _COMPLETE_SECONDS
-        while True:
-            try:
-                return await poll.complete(ref)
-            except WandbError as error:
-                if isinstance(error, WandbPermanentError) or time.monotonic() > give_up:
-                    self.log.warning("URL and source run of %s are not told: %s", ref, error)
-                    return ref
-            await asyncio.sleep(_COMPLETE_AGAIN_SECONDS)
+        why: WandbError | str = "there is too much to ask W&B for at once."
+        try:
+            async with asyncio.timeout(_COMPLETE_SECONDS):
+                while True:
+                    try:
+                        return await poll.complete(ref)
+                    except WandbError as error:
+                        why = error
+                        if isinstance(error, WandbPermanentError):
+                            break
+                    await asyncio.sleep(_COMPLETE_AGAIN_SECONDS)
+        except TimeoutError:
+            pass
+        self.log.warning("URL and source run of %s are not told: %s", ref, why)
+        return ref
 
     def _deadline(self) -> float:
         if self.end_time is not None:

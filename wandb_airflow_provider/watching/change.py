@@ -20,7 +20,11 @@ __all__ = ["AliasChange", "AliasTarget", "Claim", "Seen", "claim_key", "observe_
 Side = Literal["poll", "push"]
 
 CLAIM_SECONDS = 30.0
-"""A claim older than this is of a process that died before it could report."""
+"""
+A claim older than this is of a process that died before it could report.
+
+A webhook reports in the transaction after its claim. A poller renews its claim until its report is stored.
+"""
 
 
 class AliasTarget(Protocol):

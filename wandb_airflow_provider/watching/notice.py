@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 from wandb_airflow_provider.artifacts import validate_alias, validate_artifact_name
 from wandb_airflow_provider.exceptions import WandbConfigurationError, WandbInvalidNameError
 from wandb_airflow_provider.record import Record
 
-__all__ = ["Notice", "parse_payload", "webhook_payload"]
+__all__ = ["Key", "Notice", "parse_payload", "webhook_payload"]
+
+Key: TypeAlias = tuple[str, str, str, str | None]
 
 FORMAT = "wandb-alias/1"
 _FIELDS = {
@@ -38,6 +40,11 @@ class Notice(Record):
     event: str
     actor: str | None
 
+    @property
+    def key(self) -> Key:
+        """What the notice is about: equal for all that are about the same alias."""
+        return (self.entity, self.project, self.collection, self.alias)
+
     def __str__(self) -> str:
         return f"{self.entity}/{self.project}/{self.collection}:{self.alias or '*'}"
 
@@ -46,8 +53,9 @@ def webhook_payload() -> dict[str, str]:
     """
     Return the payload of an automation's webhook that Airflow's endpoint understands.
 
-    W&B replaces the ``${variables}``. None of them tells the version, the time or the delivery, which is why the
-    receiver reads the alias from W&B instead of believing what arrives.
+    W&B replaces the ``${variables}``. One of them names the version, but none the digest, the time or the delivery: a
+    payload that is sent again equals one of another, equal move. So the receiver reads the alias from W&B instead of
+    believing what arrives.
     """
     return {"format": FORMAT, **_FIELDS}
 

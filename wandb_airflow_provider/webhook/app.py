@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Hashable
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from functools import partial
@@ -15,10 +16,10 @@ from fastapi.responses import JSONResponse
 
 from wandb_airflow_provider import settings
 from wandb_airflow_provider.capabilities import keeps_asset_state
-from wandb_airflow_provider.exceptions import WandbConfigurationError
+from wandb_airflow_provider.exceptions import WandbConfigurationError, WandbPermanentError
 from wandb_airflow_provider.watching.notice import Notice, parse_payload
-from wandb_airflow_provider.webhook.assets import find_assets, report
-from wandb_airflow_provider.webhook.inbox import Inbox, InboxFullError
+from wandb_airflow_provider.webhook.assets import WatchedAsset, find_assets, report
+from wandb_airflow_provider.webhook.inbox import SPACING_SECONDS, Inbox, InboxFullError
 from wandb_airflow_provider.webhook.reader import AliasReader
 from wandb_airflow_provider.webhook.secrets import SecretsReader
 from wandb_airflow_provider.webhook.signature import SIGNATURE_HEADER, is_bearer, is_signed
@@ -54,6 +55,7 @@ class _Receiver:
         self.secrets = SecretsReader()
         self.reader = AliasReader()
         self.inbox = Inbox(self._follow_up, settings.webhook_queue_size())
+        self.looked_up: dict[Hashable, tuple[float, asyncio.Task[list[WatchedAsset]]]] = {}
 
     async def receive(self, request: Request) -> dict[str, object]:
         """
@@ -68,20 +70,21 @@ class _Receiver:
         body = await _body(request, settings.webhook_max_bytes())
         await asyncio.to_thread(self._check_sender, request, body)
         notice = _notice(body)
-        assets = await asyncio.to_thread(find_assets, notice)
-        if not assets:
+        if not await self._is_watched(notice):
             raise _RefusedError(
                 404,
                 f"no DAG that is on is scheduled by an asset of the alias {notice}; wandb_alias_asset() makes one",
             )
         log.info("W&B reports %s of %s", notice.event or "a change", notice)
+        waits = self.inbox.waits(notice)
         try:
             result = self.inbox.put(notice)
         except InboxFullError:
             raise _RefusedError(
                 503, "as many webhooks wait as may wait", retry_after=_RETRY_AFTER_SECONDS
             ) from None
-        return {"status": await _outcome(result), "alias": str(notice)}
+        # However often it is sent again, one request for an alias waits for what comes of it.
+        return {"status": "queued" if waits else await _outcome(result), "alias": str(notice)}
 
     def close(self) -> None:
         self.inbox.close()
@@ -100,13 +103,41 @@ class _Receiver:
         if token is not None and not is_bearer(request.headers.get("authorization"), token):
             raise _RefusedError(401, "the Bearer token is missing or wrong")
 
+    async def _is_watched(self, notice: Notice) -> bool:
+        """Return whether a DAG that is on is scheduled by the alias; the database is asked once a second."""
+        now = time.monotonic()
+        self.looked_up = {
+            key: kept for key, kept in self.looked_up.items() if now < kept[0] + SPACING_SECONDS
+        }
+        key = notice.key
+        if key not in self.looked_up:
+            self.looked_up[key] = now, asyncio.create_task(asyncio.to_thread(find_assets, notice))
+        try:
+            return bool(await asyncio.shield(self.looked_up[key][1]))
+        except Exception:
+            # What failed may succeed at once.
+            self.looked_up.pop(key, None)
+            raise
+
     def _follow_up(self, notice: Notice) -> str:
         outcomes = []
+        failures: list[Exception] = []
         for asset in find_assets(notice):
             read = partial(self.reader.read, asset.wandb_conn_id, asset.target.to_json())
-            outcome = report(asset, read, actor=notice.actor)
+            try:
+                outcome = report(asset, read, actor=notice.actor)
+            except Exception as error:
+                # Each asset may have a connection of its own: what is wrong with one hides no other.
+                failures.append(error)
+                continue
             log.info("The webhook about %s: %s is %s", notice, asset.uri, outcome.replace("_", " "))
             outcomes.append(outcome)
+        if failures:
+            # What another attempt may help goes first; what is reported by now is not reported again then.
+            first, *others = sorted(failures, key=lambda error: isinstance(error, WandbPermanentError))
+            for other in others:
+                log.warning("The webhook about %s cannot be followed up: %s", notice, other)
+            raise first
         # One webhook may be about several assets: what is new about any of them is what counts.
         order = ("reported", "left_to_poller", "already_reported")
         return next((outcome for outcome in order if outcome in outcomes), "already_reported")
@@ -116,8 +147,9 @@ def create_app() -> FastAPI:
     """
     Return the application that Airflow mounts: ``POST <prefix>/webhook``.
 
-    It answers 200 with what came of the webhook, or 202 when that takes longer; neither is to be sent again. 503 and
-    500 are worth another attempt. Every other answer says what is wrong with the request.
+    It answers 200 with what came of the webhook, or 202 when that takes longer or one about the same alias waits
+    already; neither is to be sent again. 503 and 500 are worth another attempt. Every other answer says what is wrong
+    with the request.
     """
     receiver = _Receiver()
 

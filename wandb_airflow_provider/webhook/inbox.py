@@ -10,18 +10,17 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from wandb_airflow_provider.exceptions import WandbPermanentError
-from wandb_airflow_provider.watching.notice import Notice
+from wandb_airflow_provider.watching.notice import Key, Notice
 
-__all__ = ["Inbox", "InboxFullError"]
+__all__ = ["SPACING_SECONDS", "Inbox", "InboxFullError"]
 
 log = logging.getLogger(__name__)
 
-_SPACING_SECONDS = 1.0
+SPACING_SECONDS = 1.0
+"""How often an alias is looked into at most."""
 _FIRST_PAUSE_SECONDS = 1.0
 _MAX_PAUSE_SECONDS = 60.0
 _ATTEMPTS = 10
-
-Key = tuple[str, str, str, str | None]
 
 
 class InboxFullError(Exception):
@@ -63,15 +62,15 @@ class Inbox:
         :return: What comes of it: what ``handle`` returns, or ``failed``.
         :raises InboxFullError: as many as may wait do.
         """
-        key = (notice.entity, notice.project, notice.collection, notice.alias)
+        key = notice.key
         with self._changed:
             now = time.monotonic()
             waiting = self._waiting.get(key)
             if waiting is None:
                 if len(self._waiting) >= self._limit:
                     raise InboxFullError
-                self._started = {k: at for k, at in self._started.items() if at + _SPACING_SECONDS > now}
-                due = max(now, self._started.get(key, now - _SPACING_SECONDS) + _SPACING_SECONDS)
+                self._started = {k: at for k, at in self._started.items() if at + SPACING_SECONDS > now}
+                due = max(now, self._started.get(key, now - SPACING_SECONDS) + SPACING_SECONDS)
                 waiting = self._waiting[key] = _Waiting(notice, due)
             else:
                 waiting.notice = notice
@@ -80,6 +79,11 @@ class Inbox:
                 self._thread.start()
             self._changed.notify()
             return waiting.result
+
+    def waits(self, notice: Notice) -> bool:
+        """Return whether a notice about the same alias waits, which this one would join."""
+        with self._changed:
+            return notice.key in self._waiting
 
     def close(self) -> None:
         """End the thread; what still waits is left to pollers."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-import select
+import selectors
 import subprocess
 import sys
 import threading
@@ -116,14 +116,16 @@ def _line(process: subprocess.Popen[bytes], timeout: float) -> bytes:
     assert process.stdout is not None
     deadline = time.monotonic() + timeout
     found = b""
-    while not found.endswith(b"\n"):
-        ready, _, _ = select.select([process.stdout], [], [], max(0.0, deadline - time.monotonic()))
-        if not ready:
-            raise TimeoutError(f"nothing within {timeout:.0f} s")
-        chunk = os.read(process.stdout.fileno(), 65536)
-        if not chunk:
-            raise OSError(f"it has ended with {process.wait()}")
-        found += chunk
+    # Not select(), which takes no descriptor above 1023, as a busy API server hands them out.
+    with selectors.DefaultSelector() as selector:
+        selector.register(process.stdout, selectors.EVENT_READ)
+        while not found.endswith(b"\n"):
+            if not selector.select(max(0.0, deadline - time.monotonic())):
+                raise TimeoutError(f"nothing within {timeout:.0f} s")
+            chunk = os.read(process.stdout.fileno(), 65536)
+            if not chunk:
+                raise OSError(f"it has ended with {process.wait()}")
+            found += chunk
     return found
 
 

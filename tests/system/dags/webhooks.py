@@ -14,6 +14,10 @@ PUSHED = wandb_alias_asset("model", "pushed", "production", wandb_conn_id=CONN_I
 BOTH = wandb_alias_asset(
     "model", "pushed-and-polled", "production", wandb_conn_id=POLLED_CONN_ID, poll_interval=1
 )
+TWO_SERVERS_CONN_ID = "wandb_of_two_servers"
+TWO_SERVERS = wandb_alias_asset(
+    "model", "two-servers", "production", wandb_conn_id=TWO_SERVERS_CONN_ID, poll_interval=3600
+)
 
 
 @task
@@ -26,6 +30,9 @@ with DAG("webhook_pushed", schedule=[PUSHED], catchup=False):
     receive()
 
 with DAG("webhook_pushed_and_polled", schedule=[BOTH], catchup=False):
+    receive()
+
+with DAG("webhook_two_servers", schedule=[TWO_SERVERS], catchup=False):
     receive()
 
 with DAG("webhook_automation", schedule=None):

@@ -98,8 +98,9 @@ def test_what_a_trigger_reported_is_kept_once_it_is_stored_and_only_while_the_tr
     kept: list[str] = []
 
     def keep(name: str) -> Callable[[], Any]:
-        async def keep() -> None:
+        async def keep() -> bool:
             kept.append(name)
+            return True
 
         return keep
 
@@ -393,6 +394,34 @@ def test_a_cancelled_trigger_leaves_no_answer_of_the_supervisor_unread() -> None
             thread.end(lambda: None)
 
     assert asyncio.run(scenario())
+
+
+def test_a_call_that_nobody_waits_for_any_more_is_not_made() -> None:
+    busy, go_on, made = threading.Event(), threading.Event(), []
+
+    def block() -> None:
+        busy.set()
+        go_on.wait(30)
+
+    async def scenario() -> None:
+        thread = HelperThread("test")
+        try:
+            first = asyncio.ensure_future(thread.call(block))
+            await asyncio.to_thread(busy.wait, 30)
+            given_up = asyncio.ensure_future(thread.call(made.append, "given up"))
+            await asyncio.sleep(0)
+            given_up.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await given_up
+            go_on.set()
+            await first
+            await thread.call(made.append, "wanted")
+        finally:
+            go_on.set()
+            thread.end(lambda: None)
+
+    asyncio.run(scenario())
+    assert made == ["wanted"]
 
 
 @pytest.mark.parametrize("error", [WandbAuthenticationError, WandbUnavailableError])

@@ -237,6 +237,50 @@ def test_w_and_b_failing_for_long_fails_no_watcher_and_hides_no_change(
     assert [line["log_level"] for line in lines if "cannot be read" in line["event"]] == ["warning"]
 
 
+def test_w_and_b_is_not_asked_again_before_the_time_that_it_tells(
+    server: Any, hook: WandbHook, trigger: Any, until: Any
+) -> None:
+    def reads() -> list[Any]:
+        return list(server.requests("RegistryVersions"))
+
+    began = len(reads())
+
+    async def scenario() -> None:
+        async with aclosing(trigger(mode="watch").run()) as events:
+            first = asyncio.create_task(next_event(events))
+            await until(lambda: len(reads()) >= began + 2)
+            server.faults.fail(429, op="RegistryVersions", retry_after=2)
+            await until(lambda: any(read.status == 429 for read in reads()[began:-1]))
+            assert not first.done()
+            first.cancel()
+            await asyncio.wait([first])
+
+    asyncio.run(scenario())
+    found = reads()[began:]
+    (limited,) = [number for number, read in enumerate(found) if read.status == 429]
+    # The interval alone would be a fifth of a second.
+    assert (found[limited + 1].at - found[limited].at).total_seconds() >= 1.9
+
+
+def test_a_time_to_wait_beyond_the_connection_s_timeout_is_an_outage(
+    server: Any, connect: Any, hook: WandbHook, versions: list[Any], trigger: Any, unique: str, until: Any
+) -> None:
+    connect(server, extra={"project": unique, "timeout": 1})
+    began = len(server.requests("RegistryVersions"))
+
+    async def scenario() -> Any:
+        async with aclosing(trigger(mode="watch").run()) as events:
+            first = asyncio.create_task(next_event(events))
+            await until(lambda: len(server.requests("RegistryVersions")) >= began + 2)
+            server.faults.fail(429, op="RegistryVersions", retry_after=600)
+            await until(lambda: [line for line in lines if "cannot be read" in line["event"]])
+            await asyncio.to_thread(hook.link_to_registry, versions[0], "model", unique, ["production"])
+            return await first
+
+    with capture_logs() as lines:
+        assert asyncio.run(scenario())["change"] == "added"
+
+
 def test_a_helper_process_of_wandb_that_is_killed_is_replaced(
     server: Any, hook: WandbHook, versions: list[Any], trigger: Any, unique: str, until: Any
 ) -> None:

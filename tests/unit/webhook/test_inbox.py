@@ -30,6 +30,7 @@ def test_no_more_notices_wait_than_may_and_one_that_waits_is_joined() -> None:
         running = inbox.put(notice("a"))
         assert started.wait(30)
         waiting = [inbox.put(notice("b", "ada")), inbox.put(notice("c"))]
+        assert [inbox.waits(notice(name)) for name in "abcd"] == [False, True, True, False]
         assert inbox.put(notice("b", "bob")) is waiting[0]
         with pytest.raises(InboxFullError):
             inbox.put(notice("d"))

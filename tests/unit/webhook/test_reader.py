@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
+import resource
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import create_autospec
 
 import psutil
 import pytest
@@ -19,6 +22,7 @@ from wandb_airflow_provider.plugin import WandbPlugin
 from wandb_airflow_provider.provider_info import get_provider_info
 from wandb_airflow_provider.settings import OPTIONS, SECTION
 from wandb_airflow_provider.watching.notice import webhook_payload
+from wandb_airflow_provider.webhook import reader as reader_module
 from wandb_airflow_provider.webhook.reader import AliasReader
 
 DOCS = Path(__file__).resolve().parents[3] / "docs" / "webhooks.md"
@@ -82,6 +86,24 @@ def test_reader_that_cannot_be_started_is_worth_another_attempt(
     with pytest.raises(WandbUnavailableError, match="did not answer"):
         reader.read("wandb_default", {"registry": "model", "collection": "c", "alias": "production"})
     reader.warm_up()
+
+
+def test_answer_is_read_from_a_descriptor_of_any_number() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 4096)), hard))
+    try:
+        output, answers = os.pipe()
+        # As in a server that has many connections open; select() takes no number above 1023.
+        with open(fcntl.fcntl(output, fcntl.F_DUPFD, 1100), "rb", buffering=0) as stdout:
+            process = create_autospec(subprocess.Popen, instance=True, stdout=stdout)
+            os.write(answers, b'{"ready": true}\n')
+            assert reader_module._line(process, 30.0) == b'{"ready": true}\n'
+            with pytest.raises(TimeoutError):
+                reader_module._line(process, 0.01)
+    finally:
+        os.close(output)
+        os.close(answers)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @pytest.mark.parametrize(("conn_id", "mounted"), [("", 0), ("wandb_webhook", 1)])
