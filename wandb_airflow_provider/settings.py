@@ -6,6 +6,7 @@ Imports nothing of Airflow, which reads the options' descriptions while it is it
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 from wandb_airflow_provider.connection_form import DEFAULT_CONN_ID
@@ -16,6 +17,7 @@ __all__ = [
     "audit_project",
     "auto_instrument",
     "dag_run_panel",
+    "deployment",
     "exclude",
     "include",
     "run_per_task",
@@ -95,6 +97,16 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "example": "ml-platform/airflow-audit",
         "default": "airflow-audit",
     },
+    "deployment": {
+        "description": (
+            "Name of this Airflow in the audits, so that several which run the same DAGs do not take each other's\n"
+            "work for their own. The same in all its components. Empty: made from ``[api] base_url``, where set.\n"
+        ),
+        "version_added": "0.1.0",
+        "type": "string",
+        "example": "eu-production",
+        "default": "",
+    },
     "webhook_conn_id": {
         "description": (
             "Airflow connection whose password is the secret that W&B signs webhooks with. Naming one makes API\n"
@@ -171,6 +183,13 @@ def dag_run_panel() -> bool:
 def audit_project() -> str:
     """Return the project of the audits, with its entity where one is named."""
     return _text("audit_project").strip()
+
+
+def deployment() -> str:
+    """Return what tells this Airflow from others in the audits; empty where nothing does."""
+    named = _text("deployment").strip()
+    address = "" if named else str(_conf().get("api", "base_url", fallback="") or "").rstrip("/")
+    return hashlib.sha256(address.encode()).hexdigest()[:8] if address else named
 
 
 def webhook_conn_id() -> str:

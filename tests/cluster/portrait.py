@@ -16,6 +16,8 @@ _DROPPED = {"airflow/seconds", "airflow/task_seconds", "airflow/wall_seconds"}
 _DROPPED |= {"_timestamp", "_runtime", "_wandb", "artifact_path", "_latest_artifact_path"}
 # Named by their run and the moment.
 _NOTES = "airflow/notes/"
+# Made from the address of Airflow.
+_DROPPED |= {"deployment"}
 # Their content has durations, moments and addresses in it.
 _VARYING_FILES = {"timeline.table.json", "report.html", "report.md"}
 _OF_CONTENT = {"path", "sha256", "size"}

@@ -90,6 +90,7 @@ def test_cleanup_removes_what_no_xcom_refers_to_and_only_reports_by_default(
     import pandas as pd
 
     monkeypatch.setenv("AIRFLOW__WANDB_XCOM__STORAGE", str(tmp_path))
+    monkeypatch.setenv("AIRFLOW__WANDB_XCOM__DEPLOYMENT", "tests")
 
     def dag_of(dry_run: bool) -> DAG:
         with DAG("cleaned", schedule=None) as dag:
@@ -105,8 +106,11 @@ def test_cleanup_removes_what_no_xcom_refers_to_and_only_reports_by_default(
         WandbXComBackend.serialize_value(
             pd.DataFrame({"n": [run_id]}), key="k", task_id="t", dag_id="d", run_id=run_id, map_index=-1
         )
-    (tmp_path / "half" / "written").mkdir(parents=True)
-    (tmp_path / "half" / "written" / "value.txt").write_text("no index")
+    (scope,) = tmp_path.iterdir()
+    (scope / "half" / "written").mkdir(parents=True)
+    (scope / "half" / "written" / "value.txt").write_text("no index")
+    (tmp_path / "of-another-project" / "d.t.k" / "digest").mkdir(parents=True)
+    (tmp_path / "of-another-project" / "d.t.k" / "digest" / "value.bin").write_text("kept")
     found = pushed(run_dag(dag_of(True)), "clean")
     assert (len(found["orphans"]), found["removed"]) == (3, 0)
     assert {orphan["artifact"] for orphan in found["orphans"]} == {

@@ -6,14 +6,20 @@ import logging
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from wandb_airflow_provider.exceptions import WandbNotFoundError, WandbOfflineError, WandbXComRefusedError
+from wandb_airflow_provider.exceptions import (
+    WandbNotFoundError,
+    WandbOfflineError,
+    WandbUnavailableError,
+    WandbXComRefusedError,
+)
 from wandb_airflow_provider.hierarchy import ROOT_JOB_TYPE, known_pipelines
 from wandb_airflow_provider.identity import CONFIG_KEY, RunRef, TaskIdentity
 from wandb_airflow_provider.xcom import settings
+from wandb_airflow_provider.xcom.reference import scope_of
 
 if TYPE_CHECKING:
     import wandb
@@ -22,7 +28,7 @@ if TYPE_CHECKING:
     from wandb_airflow_provider.sdk import RunSpec
     from wandb_airflow_provider.xcom.reference import Producer
 
-__all__ = ["artifact_run", "check_place", "open_run_here", "xcom_hook"]
+__all__ = ["artifact_run", "check_place", "open_run_here", "scope_here", "scopes_of", "xcom_hook"]
 
 log = logging.getLogger(__name__)
 
@@ -114,6 +120,26 @@ def artifact_run(hook: WandbHook, producer: Producer) -> Iterator[wandb.Run]:
                     sdk.finish_run(opened, 0, _FINISH_TIMEOUT)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def scope_here(hook: WandbHook) -> str:
+    """Return the scope of an XCom that is about to be logged, by what is known without asking W&B."""
+    with suppress(WandbUnavailableError):
+        run = open_run_here(hook)
+        if run is not None and _is_allowed(hook, (run.entity, run.project)):
+            return _scope(hook, run.entity, run.project)
+    return _scope(hook, hook.given_entity or "", hook.project)
+
+
+def scopes_of(hook: WandbHook) -> set[str]:
+    """Return the scopes of all XComs of a hook's project."""
+    return {_scope(hook, entity, hook.project) for entity in (hook.entity, hook.given_entity or "")}
+
+
+def _scope(hook: WandbHook, entity: str, project: str) -> str:
+    from wandb_airflow_provider import sdk
+
+    return scope_of(settings.deployment(), sdk.base_url(hook.connection).rstrip("/"), entity, project)
 
 
 def _is_allowed(hook: WandbHook, place: tuple[str, str]) -> bool:

@@ -8,7 +8,7 @@ from airflow.sdk.bases.xcom import BaseXCom
 
 from wandb_airflow_provider.xcom import settings
 
-__all__ = ["WandbXComBackend"]
+__all__ = ["WandbXComBackend", "inner_backend"]
 
 _UNKNOWN = "unknown"
 
@@ -59,14 +59,14 @@ class WandbXComBackend(BaseXCom):
                     value = push.store(value, json_codec(value))
             if isinstance(value, bytes | bytearray):
                 value = inline_bytes(value)
-        return _inner().serialize_value(
+        return inner_backend().serialize_value(
             value, key=key, task_id=task_id, dag_id=dag_id, run_id=run_id, map_index=map_index
         )
 
     @staticmethod
     def deserialize_value(result: Any) -> Any:
         """Return the value that was pushed."""
-        value = _inner().deserialize_value(result)
+        value = inner_backend().deserialize_value(result)
         if type(value) not in (dict, list, tuple):
             return value
         from wandb_airflow_provider.xcom.consumer import Pull, holds_reference
@@ -92,12 +92,12 @@ class WandbXComBackend(BaseXCom):
         """Let the inner backend remove what it keeps; see :meth:`delete` for artifacts."""
         from wandb_airflow_provider.xcom.reference import is_reference
 
-        inner = _inner()
+        inner = inner_backend()
         if inner is not BaseXCom and not is_reference(xcom.value):
             inner.purge(xcom, *args)
 
 
-def _inner() -> type[BaseXCom]:
+def inner_backend() -> type[BaseXCom]:
     """
     Return the backend for what does not become an artifact.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import logging
 import threading
 from collections.abc import Iterator, Mapping
@@ -21,6 +20,7 @@ from wandb_airflow_provider.object_storage import address_of
 from wandb_airflow_provider.xcom import settings
 from wandb_airflow_provider.xcom.artifact_run import check_place, open_run_here, xcom_hook
 from wandb_airflow_provider.xcom.codecs.registry import codec_named
+from wandb_airflow_provider.xcom.foreign import brief, refusing
 from wandb_airflow_provider.xcom.index import Index, check_file
 from wandb_airflow_provider.xcom.reference import MARKER, StoredReference, is_reference
 from wandb_airflow_provider.xcom.stored_value import StoredValue, wants_references
@@ -89,18 +89,19 @@ class Pull:
                     f"Refused the stored XCom {ref}: it is of the codec {index.codec!r}, the XCom says {ref.codec!r}."
                 )
             with self._using(ref):
-                value, keep = self._decoded(index, folder, depth)
+                value, keep = self._decoded(index, folder, depth, f"The stored XCom {ref}")
         finally:
             if not keep:
                 discard(base)
         return value
 
-    def _decoded(self, index: Index, folder: Path, depth: int) -> tuple[Any, bool]:
+    def _decoded(self, index: Index, folder: Path, depth: int, what: str) -> tuple[Any, bool]:
         """Return the value of files that have been checked, and whether it needs them further on."""
         codec = codec_named(index.codec)
-        if codec.keeps_folder:
-            index.restore_modes(folder)
-        value = codec.read(folder, index.meta, self._limits)
+        with refusing(what):
+            if codec.keeps_folder:
+                index.restore_modes(folder)
+            value = codec.read(folder, index.meta, self._limits)
         self._limits = self._limits._replace(max_bytes=self._limits.max_bytes - index.unpacked_bytes)
         if codec.name == "json":
             value = self.resolved(value, depth + 1)
@@ -146,13 +147,15 @@ class Pull:
                     (folder / path).parent.mkdir(parents=True, exist_ok=True)
                     (folder / path).write_bytes(base64.b64decode(value["files"][path], validate=True))
                     check_file(folder / path, facts, what)
-                found, keep = self._decoded(index, folder, depth)
+                found, keep = self._decoded(index, folder, depth, what)
                 return found
             finally:
                 if not keep:
                     discard(base)
-        except (KeyError, TypeError, AttributeError, binascii.Error) as error:
-            raise WandbXComRefusedError(f"Refused an XCom that claims to hold a value: {error!r}.") from error
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise WandbXComRefusedError(
+                f"Refused an XCom that claims to hold a value: {brief(error)}."
+            ) from error
 
     @property
     def hook(self) -> WandbHook:

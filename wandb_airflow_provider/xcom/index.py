@@ -17,6 +17,7 @@ from wandb_airflow_provider.exceptions import (
     WandbXComIntegrityError,
     WandbXComRefusedError,
 )
+from wandb_airflow_provider.xcom.foreign import brief
 from wandb_airflow_provider.xcom.settings import Limits
 
 __all__ = ["INDEX_NAME", "MAX_INDEX_BYTES", "UNPACKED_BYTES", "FileFacts", "Index"]
@@ -26,7 +27,9 @@ UNPACKED_BYTES = "unpacked_bytes"
 """Key of a codec's metadata that says what its files unpack to, for a codec that compresses them."""
 FORMAT = 1
 MAX_INDEX_BYTES = 64 << 20
-_MAX_PATH = 1000
+_MAX_PATH_BYTES = 1000
+_MAX_NAME_BYTES = 255
+_MAX_BYTES = 1 << 62
 _HASHED_AT_A_TIME = 4
 
 
@@ -117,7 +120,9 @@ class Index(NamedTuple):
                 {path: _checked_mode(mode) for path, mode in raw["folders"].items()},
             )
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-            raise WandbXComRefusedError(f"{what}: its index cannot be understood: {error!r}.") from error
+            raise WandbXComRefusedError(
+                f"{what}: its index cannot be understood ({brief(error)})."
+            ) from error
         for path in (*index.files, *index.folders):
             check_path(path, what)
         inside = {
@@ -161,16 +166,15 @@ def check_limits(index: Index, limits: Limits, what: str) -> None:
 
 def check_path(path: str, what: str) -> None:
     """
-    Refuse a path that is not plainly one below its folder.
+    Refuse a path that is not plainly one below its folder, or that no file system here could have.
 
     :raises WandbXComRefusedError: it is.
     """
-    parts = path.split("/")
+    raw = path.encode("utf-8", "surrogatepass")
     if (
-        not path
-        or len(path) > _MAX_PATH
-        or any(part in ("", ".", "..") for part in parts)
-        or any(ord(char) < 32 or char == "\\" for char in path)
+        len(raw) > _MAX_PATH_BYTES
+        or any(name in (b"", b".", b"..") or len(name) > _MAX_NAME_BYTES for name in raw.split(b"/"))
+        or any(ord(char) < 32 or char == "\\" or "\ud800" <= char <= "\udfff" for char in path)
         or path == INDEX_NAME
     ):
         raise WandbXComRefusedError(f"{what} names {path!r}, which is no path below its own folder.")
@@ -240,13 +244,13 @@ def _mode(path: Path, is_kind: Any) -> int:
 
 def _checked_meta(meta: dict[str, Any]) -> dict[str, Any]:
     unpacked = meta.get(UNPACKED_BYTES, 0)
-    if not isinstance(unpacked, int) or isinstance(unpacked, bool) or unpacked < 0:
+    if not isinstance(unpacked, int) or isinstance(unpacked, bool) or not 0 <= unpacked < _MAX_BYTES:
         raise ValueError(f"{UNPACKED_BYTES} {unpacked!r}")
     return meta
 
 
 def _checked_facts(size: Any, sha256: Any, mode: Any) -> FileFacts:
-    if not isinstance(size, int) or size < 0 or not isinstance(sha256, str):
+    if not isinstance(size, int) or not 0 <= size < _MAX_BYTES or not isinstance(sha256, str):
         raise ValueError(f"a file of size {size!r}")
     return FileFacts(size, sha256, _checked_mode(mode))
 

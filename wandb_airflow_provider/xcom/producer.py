@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import logging
+import os
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,10 +12,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from wandb_airflow_provider.exceptions import WandbConfigurationError, WandbUnavailableError
 from wandb_airflow_provider.xcom import settings
-from wandb_airflow_provider.xcom.artifact_run import artifact_run, xcom_hook
+from wandb_airflow_provider.xcom.artifact_run import artifact_run, scope_here, xcom_hook
 from wandb_airflow_provider.xcom.codecs.base import Staged, type_name
 from wandb_airflow_provider.xcom.codecs.registry import codec_for, json_codec
 from wandb_airflow_provider.xcom.index import Index, check_limits, digest_of
+from wandb_airflow_provider.xcom.passing_on import facts_of, keep_for
 from wandb_airflow_provider.xcom.reference import MARKER, Producer, StoredReference
 from wandb_airflow_provider.xcom.stored_value import StoredValue
 from wandb_airflow_provider.xcom.workspace import passing_folder
@@ -51,7 +53,7 @@ class Push:
     """
 
     def __init__(self, producer: Producer) -> None:
-        self._producer = producer
+        self._producer = producer._replace(deployment=settings.deployment())
         self._stack = ExitStack()
         self._hook = xcom_hook(producer.dag_id)
         self._run: wandb.Run | None = None
@@ -75,7 +77,7 @@ class Push:
         if isinstance(value, _PLAIN):
             return value
         if isinstance(value, StoredValue):
-            return value.ref.to_json()
+            return self.pass_on(value)
         codec = codec_for(value)
         if codec is not None:
             return self.store(value, codec, part)
@@ -87,10 +89,24 @@ class Push:
                     f"The key {MARKER!r} marks what this XCom backend has stored and cannot be used in a value. To "
                     "pass on a stored value, return what by_reference(...) gave."
                 )
+            if len({str(key) for key in value}) < len(value):
+                raise WandbConfigurationError(
+                    f"A dict in the XCom {self._producer.key!r} of task {self._producer.task_id!r} has keys that "
+                    "become the same text in JSON, such as 1 and '1', so that values would be lost. Rename them."
+                )
             return {key: self.replaced(item, (*part, str(key))) for key, item in value.items()}
         if type(value) in (list, tuple):
             return type(value)(self.replaced(item, (*part, str(number))) for number, item in enumerate(value))
         return value
+
+    def pass_on(self, value: StoredValue) -> dict[str, Any]:
+        """
+        Return the JSON that stands for a value that is stored already, which is kept for this XCom from now on.
+
+        :raises WandbUnavailableError: W&B or the object store cannot be reached, and the policy is to fail. Retried.
+        """
+        keep_for(self._hook, value.ref, self._producer)
+        return value.ref.to_json()
 
     def store(self, value: Any, codec: Codec, part: tuple[str, ...] = ()) -> dict[str, Any]:
         """
@@ -137,15 +153,8 @@ class Push:
             kind,
             alias=producer.alias,
         )
-        facts = {
-            "dag_id": producer.dag_id,
-            "task_id": producer.task_id,
-            "key": producer.key,
-            "map_index": producer.map_index,
-            "part": list(producer.part),
-        }
         about = {
-            **facts,
+            **facts_of(producer),
             "codec": index.codec,
             "value": kind,
             "size_bytes": index.size_bytes,
@@ -161,16 +170,17 @@ class Push:
             from wandb_airflow_provider.xcom.stores.objects import ObjectStore
 
             store = ObjectStore(url)
-            ref = ref._replace(store=store.address)
-            add_references(artifact, store.put(ref.location, staged, index, content))
+            ref = ref._replace(store=store.address, scope=scope_here(self._hook))
+            # A first try finds what other DAG runs stored; what was altered is found by who reads it, and cleared.
+            check = os.environ.get("AIRFLOW_CTX_TRY_NUMBER") != "1"
+            add_references(artifact, store.put(ref.location, staged, index, content, check=check))
         try:
             path, page = log_value(self._open_run(), artifact, producer)
         except WandbUnavailableError as error:
             if store is None or settings.on_unavailable() != "object":
                 raise
             log.warning("%s The value is in %s, without an artifact.", error, store.address)
-            label = (producer.alias or "run")[:120]
-            store.note_producer(ref.location, {**facts, "dag_run_id": producer.dag_run_id}, label)
+            store.note_producer(ref.location, facts_of(producer), producer.alias)
             return ref
         return ref._replace(artifact=path, url=page)
 
@@ -220,6 +230,11 @@ class _Remembering(Push):
 
     def store(self, value: Any, codec: Codec, part: tuple[str, ...] = ()) -> dict[str, Any]:
         stored = super().store(value, codec, part)
+        self._remember(value, stored)
+        return stored
+
+    def pass_on(self, value: StoredValue) -> dict[str, Any]:
+        stored = super().pass_on(value)
         self._remember(value, stored)
         return stored
 

@@ -10,13 +10,23 @@ from typing import Any, NamedTuple
 from wandb_airflow_provider.exceptions import WandbXComRefusedError
 from wandb_airflow_provider.identity import slug
 
-__all__ = ["ARTIFACT_TYPE", "MARKER", "Producer", "StoredReference", "is_reference"]
+__all__ = [
+    "ARTIFACT_TYPE",
+    "LATEST",
+    "MARKER",
+    "Producer",
+    "StoredReference",
+    "dag_run_of",
+    "is_reference",
+    "scope_of",
+]
 
 MARKER = "__wandb_xcom__"
 """Key by which a stored reference is told from a value; its value is the version of the schema."""
 SCHEMA_VERSION = 1
 ARTIFACT_TYPE = "xcom"
-ALIAS_PREFIX = "run="
+LATEST = "latest"
+"""The alias that W&B gives to the newest version by itself."""
 
 _MAX_NAME = 128
 _MAX_ALIAS = 128
@@ -26,6 +36,10 @@ _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _CODEC = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
 _PLAIN = re.compile(r"[a-zA-Z0-9_-]+")
 _ESCAPED = re.compile(r"=([0-9A-F]{2})")
+_RUN_ALIAS = re.compile(
+    r"run=(?P<run>(?:[a-zA-Z0-9_.+~-]|=[0-9A-F]{2})+)(?:==(?P<deployment>[a-zA-Z0-9_.-]+))?"
+)
+_LONG_ALIAS = re.compile(r"run===[0-9a-f]{64}")
 _URL = re.compile(r"https?://[^\s]{1,1000}")
 
 
@@ -34,6 +48,7 @@ class Producer(NamedTuple):
     Which XCom a value belongs to, in Airflow's terms.
 
     :param part: Where inside of the value, for one that holds several, such as the tables of a dict.
+    :param deployment: Name of the Airflow that it belongs to, where several share a project; else empty.
     """
 
     dag_id: str
@@ -42,6 +57,7 @@ class Producer(NamedTuple):
     key: str
     map_index: int = -1
     part: tuple[str, ...] = ()
+    deployment: str = ""
 
     @property
     def artifact_name(self) -> str:
@@ -61,10 +77,19 @@ class Producer(NamedTuple):
         return f"{name[: _MAX_NAME - 9].strip('.-')}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
     @property
-    def alias(self) -> str | None:
-        """The alias that marks a version as the output of this DAG run; None for a run id that is too long for one."""
-        text = ALIAS_PREFIX + re.sub(r"[^a-zA-Z0-9_.+~-]", _escape, self.dag_run_id)
-        return text if len(text) <= _MAX_ALIAS else None
+    def alias(self) -> str:
+        """The alias that marks a version as the output of this DAG run; a digest where the run id is too long."""
+        text = "run=" + re.sub(r"[^a-zA-Z0-9_.+~-]", _escape, self.dag_run_id)
+        text += f"=={self.deployment}" if self.deployment else ""
+        if len(text) <= _MAX_ALIAS:
+            return text
+        return f"run==={_digest(self.deployment, self.dag_run_id)}"
+
+    @property
+    def referrer_alias(self) -> str:
+        """The alias that keeps a version of another task, which this XCom passes on."""
+        ids = (self.dag_id, self.dag_run_id, self.task_id, self.key, str(self.map_index))
+        return f"ref=={_digest(self.deployment, *ids)}"
 
 
 class StoredReference(NamedTuple):
@@ -76,6 +101,7 @@ class StoredReference(NamedTuple):
     :param store: The folder or URL that keeps it; None for W&B.
     :param name: Its collection.
     :param kind: The type of the value, for people.
+    :param scope: The part of the store that is its project's, of :func:`scope_of`; None in W&B.
     """
 
     digest: str
@@ -88,6 +114,7 @@ class StoredReference(NamedTuple):
     store: str | None = None
     url: str | None = None
     alias: str | None = None
+    scope: str | None = None
 
     @property
     def place(self) -> tuple[str, str] | None:
@@ -100,7 +127,8 @@ class StoredReference(NamedTuple):
     @property
     def location(self) -> str:
         """The value's place below its store: one that follows from the reference, and leads nowhere else."""
-        return f"{self.name}/{self.digest.removeprefix('sha256:')}"
+        own = f"{self.name}/{self.digest.removeprefix('sha256:')}"
+        return f"{self.scope}/{own}" if self.scope else own
 
     def __str__(self) -> str:
         return self.artifact or f"{self.store}/{self.location}"
@@ -148,8 +176,8 @@ class StoredReference(NamedTuple):
             or (bool(parts) and parts["name"] == self.name and _is_name(parts["project"], parts["entity"])),
             "store": self.store is None or (isinstance(self.store, str) and 0 < len(self.store) <= 1000),
             "url": self.url is None or _matches(_URL, self.url),
-            "alias": self.alias is None
-            or (isinstance(self.alias, str) and dag_run_of(self.alias) is not None),
+            "alias": self.alias is None or _is_run_alias(self.alias),
+            "scope": self.scope is None or (_matches(re.compile(_PART), self.scope) and _is_name(self.scope)),
         }
 
 
@@ -158,15 +186,34 @@ def is_reference(value: Any) -> bool:
     return isinstance(value, Mapping) and MARKER in value
 
 
-def dag_run_of(alias: str) -> str | None:
-    """Return the DAG run that an alias of this backend stands for, or None for another alias."""
-    if not alias.startswith(ALIAS_PREFIX) or len(alias) > _MAX_ALIAS:
+def dag_run_of(alias: str, deployment: str = "") -> str | None:
+    """Return the DAG run of one Airflow that an alias stands for; None for another alias, or one that does not tell."""
+    match = _RUN_ALIAS.fullmatch(alias)
+    if match is None or len(alias) > _MAX_ALIAS or (match["deployment"] or "") != deployment:
         return None
-    raw = _ESCAPED.sub(lambda match: chr(int(match.group(1), 16)), alias.removeprefix(ALIAS_PREFIX))
+    raw = _ESCAPED.sub(lambda found: chr(int(found.group(1), 16)), match["run"])
     try:
-        return raw.encode("latin-1").decode("utf-8") or None
+        return raw.encode("latin-1").decode("utf-8")
     except UnicodeError:
         return None
+
+
+def scope_of(deployment: str, server: str, entity: str, project: str) -> str:
+    """
+    Return the folder of a store for the values of one project: what another Airflow, W&B server or project keeps in the
+    same store is elsewhere, and clearing up the one leaves the others alone.
+
+    :param entity: Empty for the default one of the key.
+    """
+    return f"{slug(project, 60) or 'x'}-{_digest(deployment, server, entity, project)[:16]}"
+
+
+def _is_run_alias(alias: Any) -> bool:
+    return _matches(_LONG_ALIAS, alias) or (_matches(_RUN_ALIAS, alias) and len(alias) <= _MAX_ALIAS)
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
 def _escape(match: re.Match[str]) -> str:

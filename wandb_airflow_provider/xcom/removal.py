@@ -1,78 +1,39 @@
-"""Removing artifacts of XComs: of one task that is cleared, and of all that nothing refers to any more."""
+"""Removing a stored value: from W&B, then from the store, and only while nothing has begun to refer to it."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
-from wandb_airflow_provider.exceptions import WandbError, WandbNotFoundError, WandbXComRefusedError
+from wandb_airflow_provider.exceptions import WandbError, WandbNotFoundError, WandbPermanentError
 from wandb_airflow_provider.object_storage import address_of
 from wandb_airflow_provider.xcom import settings
 from wandb_airflow_provider.xcom.artifact_run import check_place, xcom_hook
-from wandb_airflow_provider.xcom.reference import (
-    ARTIFACT_TYPE,
-    Producer,
-    StoredReference,
-    dag_run_of,
-    is_reference,
-)
+from wandb_airflow_provider.xcom.reference import ARTIFACT_TYPE, LATEST, Producer, StoredReference
+from wandb_airflow_provider.xcom.referrers import own_of, producer_of, references_in
 
 if TYPE_CHECKING:
     import wandb
 
     from wandb_airflow_provider.hooks.wandb import WandbHook
-    from wandb_airflow_provider.xcom.stores.objects import ObjectStore
+    from wandb_airflow_provider.xcom.stores.objects import ObjectStore, StoredObject
 
-__all__ = ["Orphan", "find_orphans", "purge", "references_in", "remove_orphan"]
+__all__ = ["delete_version", "purge", "remove_object", "versions"]
 
 log = logging.getLogger(__name__)
-
-_LATEST = "latest"
-_FACTS = ("dag_id", "task_id", "key", "map_index", "part")
-
-ReadXCom = Callable[[Producer], Any]
-"""Returns the raw XCom of a producer as it is in Airflow's database, or None."""
-
-
-class Orphan(NamedTuple):
-    """
-    A stored value to which no XCom refers.
-
-    :param artifact: ``entity/project/name:version``; None for one that is in the store alone.
-    :param location: Where it is in the object store, if it is there.
-    """
-
-    artifact: str | None
-    location: str | None
-    size_bytes: int
-    why: str
-
-
-def references_in(raw: Any) -> Iterator[StoredReference]:
-    """Yield the references in an XCom; what is no proper one is left out."""
-    if is_reference(raw):
-        try:
-            yield StoredReference.from_json(raw)
-        except WandbXComRefusedError as error:
-            log.debug("Not a reference of this backend: %s", error)
-    elif isinstance(raw, dict):
-        for item in raw.values():
-            yield from references_in(item)
-    elif isinstance(raw, list | tuple):
-        for item in raw:
-            yield from references_in(item)
 
 
 def purge(raw: Any, producer: Producer) -> None:
     """
-    Remove what an XCom refers to that a task is about to push again, unless another DAG run refers to it too.
+    Remove what an XCom refers to that a task is about to push again, unless another XCom refers to it too.
 
     An XCom may be forged: only what its own task would have stored is touched. A failure is logged, and never keeps the
     task from running; the maintenance operator removes what is left.
     """
     hook = xcom_hook(producer.dag_id)
+    producer = producer._replace(deployment=settings.deployment())
     for ref in references_in(raw):
         try:
             _purge_one(hook, ref, producer)
@@ -86,89 +47,101 @@ def _purge_one(hook: WandbHook, ref: StoredReference, producer: Producer) -> Non
     if ref.place is None or ref.artifact is None:
         return
     check_place(hook, ref.place, f"to remove {ref}")
+    store = _open_store(ref.store) if ref.store is not None else None
     with borrowed_sdk():
         try:
             with hook.translate_errors(f"remove the stored XCom {ref}"):
                 artifact = hook.get_conn().artifact(ref.artifact)
-                facts = _producer_of(artifact.metadata)
-                own = facts is not None and facts._replace(part=()) == producer._replace(
-                    dag_run_id="", part=()
-                )
-                if artifact.type != ARTIFACT_TYPE or not own:
+                if artifact.type != ARTIFACT_TYPE or not _is_of(artifact, producer):
                     log.warning(
                         "The stored XCom %s is not one of task %r and is kept.", ref, producer.task_id
                     )
                     return
-                left = [alias for alias in artifact.aliases if alias not in (producer.alias, _LATEST)]
+                left = [alias for alias in artifact.aliases if alias not in (producer.alias, LATEST)]
                 if left or artifact.linked_artifacts:
                     if producer.alias in artifact.aliases:
                         artifact.aliases.remove(producer.alias)
                         artifact.save()
                     return
-                artifact.delete(delete_aliases=True)
+                own = own_of(artifact)
         except WandbNotFoundError:
             return
-        for store in _stores(ref.store):
-            store.remove(ref.location)
+        seen = store.found(ref.location) if store is not None else None
+        if not delete_version(hook, artifact):
+            return
+        if store is not None and seen is not None and seen.own == own:
+            remove_object(hook, store, seen, ref.place)
     log.info("Removed the stored XCom %s of the attempt before.", ref)
 
 
-def find_orphans(hook: WandbHook, read_xcom: ReadXCom, *, min_age: timedelta) -> Iterator[Orphan]:
+def delete_version(hook: WandbHook, artifact: wandb.Artifact) -> bool:
     """
-    Yield the stored values of a project to which no XCom refers.
+    Delete a version whose aliases do not count any more, unless it is given another one meanwhile.
 
-    A version is kept while the XCom of one of its DAG runs refers to it, while someone gave it an alias of their own or
-    linked it, and while it is younger than ``min_age``: its XCom may be about to be written.
-
-    :raises WandbUnavailableError: W&B or the object store cannot be read.
+    :returns: False if it was, and is kept.
+    :raises WandbUnavailableError: W&B cannot be reached.
     """
-    now = datetime.now(tz=UTC)
-    registered: set[str] = set()
-    with hook.translate_errors(f"list the XComs of {hook.entity}/{hook.project}"):
-        for artifact in _versions(hook):
-            digest = str(artifact.metadata.get("digest", "")).removeprefix("sha256:")
-            name = artifact.name.partition(":")[0]
-            location = f"{name}/{digest}"
-            registered.add(location)
-            created = datetime.fromisoformat(str(artifact.created_at).replace("Z", "+00:00"))
-            created = created if created.tzinfo else created.replace(tzinfo=UTC)
-            if now - created < min_age:
-                continue
-            why = _why_orphan(artifact, read_xcom)
-            if why is not None and not artifact.linked_artifacts:
-                stored = any(entry.ref is not None for entry in artifact.manifest.entries.values())
-                path = f"{artifact.entity}/{artifact.project}/{name}:{artifact.version}"
-                size = int(artifact.metadata.get("size_bytes") or artifact.size)
-                yield Orphan(path, location if stored else None, size, why)
-    for store in _stores(None):
-        for found in store.stored():
-            if found.location in registered or now - found.changed_at < min_age:
-                continue
-            owners = [_producer_of(facts, str(facts.get("dag_run_id", ""))) for facts in found.producers]
-            if not any(owner is not None and _refers(read_xcom, owner, found.location) for owner in owners):
-                yield Orphan(None, found.location, 0, "no artifact and no XCom refers to it")
+    path = f"{artifact.entity}/{artifact.project}/{artifact.name}"
+    newest = LATEST in artifact.aliases
+    with hook.translate_errors(f"remove the aliases of the stored XCom {path}"):
+        artifact.aliases = [LATEST] if newest else []
+        artifact.save()
+    # A server may not let go of this alias.
+    with suppress(WandbPermanentError), hook.translate_errors(f"remove the alias of the stored XCom {path}"):
+        if newest:
+            # Saving has brought those that it was given meanwhile, which stay.
+            artifact.aliases = [alias for alias in artifact.aliases if alias != LATEST]
+            artifact.save()
+    try:
+        # W&B refuses to delete what has aliases: so no task can have taken it up since.
+        with hook.translate_errors(f"remove the stored XCom {path}"):
+            artifact.delete(delete_aliases=False)
+    except WandbNotFoundError:
+        return True
+    except WandbError:
+        with hook.translate_errors(f"read the stored XCom {path}"):
+            now = hook.get_conn().artifact(path)
+        if set(now.aliases) - {LATEST}:
+            log.info("The stored XCom %s is in use again, and is kept.", path)
+            if newest and LATEST not in now.aliases:
+                with hook.translate_errors(f"give back the alias of the stored XCom {path}"):
+                    now.aliases.append(LATEST)
+                    now.save()
+            return False
+        if LATEST not in now.aliases:
+            raise
+        with hook.translate_errors(f"remove the stored XCom {path}"):
+            now.delete(delete_aliases=True)
+    return True
 
 
-def remove_orphan(hook: WandbHook, orphan: Orphan) -> None:
+def remove_object(hook: WandbHook, store: ObjectStore, seen: StoredObject, place: tuple[str, str]) -> bool:
     """
-    Remove a stored value, in W&B first.
+    Remove a value from the store, unless a version refers to it, or it was written or noted since it was seen.
 
-    :raises WandbUnavailableError: W&B or the object store cannot be written.
+    :param place: Entity and project of its artifact.
     """
-    if orphan.artifact is not None:
-        with hook.translate_errors(f"remove the stored XCom {orphan.artifact}"):
-            hook.get_conn().artifact(orphan.artifact).delete(delete_aliases=True)
-    if orphan.location is not None:
-        for store in _stores(None):
-            store.remove(orphan.location)
+    if _is_registered(hook, seen.own, place):
+        return False
+    return store.remove(seen)
 
 
-def _versions(hook: WandbHook) -> Iterator[wandb.Artifact]:
+def _is_registered(hook: WandbHook, own: str, place: tuple[str, str]) -> bool:
+    """Say whether a project has a version of a value, by collection and digest."""
+    name = own.partition("/")[0]
+    with hook.translate_errors(f"list the versions of {name!r}"):
+        return any(own_of(artifact) == own for artifact in versions(hook, place, name))
+
+
+def versions(hook: WandbHook, place: tuple[str, str], name: str | None = None) -> Iterator[wandb.Artifact]:
+    """Yield the versions of all XComs of a project, or of one collection."""
     api = hook.get_conn()
-    path = f"{hook.entity}/{hook.project}"
+    path = "/".join(place)
     if not any(kind.name == ARTIFACT_TYPE for kind in api.artifact_types(project=path)):
         return
     for collection in api.artifact_type(ARTIFACT_TYPE, project=path).collections():
+        if name is not None and collection.name != name:
+            continue
         # A linked version is listed in the collection that it was linked into, too.
         yield from (
             artifact
@@ -177,49 +150,15 @@ def _versions(hook: WandbHook) -> Iterator[wandb.Artifact]:
         )
 
 
-def _why_orphan(artifact: wandb.Artifact, read_xcom: ReadXCom) -> str | None:
-    producer = _producer_of(artifact.metadata)
-    if producer is None:
-        # Not written by this backend.
-        return None
-    dag_runs = []
-    for alias in artifact.aliases:
-        dag_run_id = dag_run_of(alias)
-        if dag_run_id is not None:
-            dag_runs.append(dag_run_id)
-        elif alias != _LATEST:
-            return None
-    digest = str(artifact.metadata.get("digest", "")).removeprefix("sha256:")
-    location = f"{artifact.name.partition(':')[0]}/{digest}"
-    for dag_run_id in dag_runs:
-        if _refers(read_xcom, producer._replace(dag_run_id=dag_run_id), location):
-            return None
-    if not dag_runs:
-        return "a later attempt of its DAG run stored another value"
-    return f"no XCom of {dag_runs} refers to it"
-
-
-def _refers(read_xcom: ReadXCom, producer: Producer, location: str) -> bool:
-    return any(ref.location == location for ref in references_in(read_xcom(producer)))
-
-
-def _producer_of(facts: Mapping[str, Any], dag_run_id: str = "") -> Producer | None:
-    if not all(name in facts for name in _FACTS):
-        return None
-    return Producer(
-        str(facts["dag_id"]),
-        dag_run_id,
-        str(facts["task_id"]),
-        str(facts["key"]),
-        int(facts["map_index"]),
-        tuple(str(part) for part in facts["part"]),
-    )
-
-
-def _stores(address: str | None) -> Iterator[ObjectStore]:
-    """Yield the stores that are configured, or the one of an address."""
+def _open_store(address: str) -> ObjectStore | None:
+    """Return the configured store of an address."""
     from wandb_airflow_provider.xcom.stores.objects import ObjectStore
 
-    for url in settings.readable_storage() if address is not None else filter(None, [settings.storage()]):
-        if address in (None, address_of(url)):
-            yield ObjectStore(url)
+    return next((ObjectStore(url) for url in settings.readable_storage() if address_of(url) == address), None)
+
+
+def _is_of(artifact: wandb.Artifact, producer: Producer) -> bool:
+    found = producer_of(artifact.metadata)
+    if found is None or found.artifact_name != artifact.name.partition(":")[0]:
+        return False
+    return found._replace(dag_run_id="", part=()) == producer._replace(dag_run_id="", part=())

@@ -6,7 +6,9 @@ Imports nothing of Airflow, which reads the options' descriptions while it is it
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 from functools import cache
 from typing import Any, Literal, NamedTuple, cast
 
@@ -21,6 +23,7 @@ __all__ = [
     "allow_object_arrays",
     "allowed_projects",
     "copy_object_paths",
+    "deployment",
     "entity",
     "inline_limit_bytes",
     "inner_backend",
@@ -38,6 +41,8 @@ __all__ = [
 ]
 
 SECTION = "wandb_xcom"
+
+_DEPLOYMENT = re.compile(r"[a-zA-Z0-9_.-]{1,40}")
 
 PurgePolicy = Literal["keep", "ttl", "delete"]
 OnUnavailable = Literal["fail", "inline", "object"]
@@ -71,6 +76,13 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "separated by commas or white space. The own project and that of the DAG's pipeline are always allowed.\n",
         "",
         example="acme/churn, acme/research-*",
+    ),
+    "deployment": _option(
+        "Name of this Airflow, which is kept with each stored value. What removes values\n"
+        "(``WandbXComCleanupOperator``, ``purge = delete``) needs it, and removes those of it alone. Empty:\n"
+        "``deployment`` of ``[wandb]``, if it is set.\n",
+        "",
+        example="production",
     ),
     "threshold_bytes": _option(
         "Up to about this many bytes of JSON a value stays in Airflow's database.\n",
@@ -113,7 +125,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     ),
     "purge": _option(
         "What becomes of an artifact whose task is cleared or retried: ``keep``, ``ttl`` (W&B removes it after\n"
-        "``ttl_days``), or ``delete`` (at once, unless another DAG run refers to it).\n",
+        "``ttl_days``), or ``delete`` (at once, unless another DAG run refers to it; needs ``deployment``).\n",
         "keep",
         example="ttl",
     ),
@@ -173,6 +185,16 @@ def allowed_projects() -> tuple[str, ...]:
     return _list("allowed_projects")
 
 
+def deployment() -> str:
+    """Return the name of this Airflow among those that store values; empty if it has none."""
+    text = _text("deployment") or _name_of_airflow(os.environ.get("AIRFLOW__WANDB__DEPLOYMENT"))
+    if not text or _DEPLOYMENT.fullmatch(text):
+        return text
+    # It becomes part of aliases and names.
+    plain = re.sub(r"[^a-zA-Z0-9_.-]+", "-", text)[:31]
+    return f"{plain}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
 def threshold_bytes() -> int:
     """Return the size up to which a value stays in Airflow's database."""
     return _number("threshold_bytes")
@@ -211,7 +233,14 @@ def inline_limit_bytes() -> int:
 
 def purge() -> PurgePolicy:
     """Return what becomes of the artifact of a task that is cleared or retried."""
-    return cast("PurgePolicy", _choice("purge", ("keep", "ttl", "delete")))
+    found = _choice("purge", ("keep", "ttl", "delete"))
+    if found == "delete" and not deployment():
+        raise _wrong(
+            "purge",
+            found,
+            "'deployment' to be set with it: another Airflow may refer to it, too",
+        )
+    return cast("PurgePolicy", found)
 
 
 def ttl_days() -> int:
@@ -247,6 +276,11 @@ def _text(name: str) -> str:
 def _read(name: str, from_environment: str | None) -> str:
     # Airflow looks through a dozen places for an option that none of them has, which each XCom would pay for.
     return str(_conf().get(SECTION, name, fallback=OPTIONS[name]["default"])).strip()
+
+
+@cache
+def _name_of_airflow(from_environment: str | None) -> str:
+    return str(_conf().get("wandb", "deployment", fallback="") or "").strip()
 
 
 def _list(name: str) -> tuple[str, ...]:

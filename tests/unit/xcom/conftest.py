@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.unit.xcom.forgery import Forge
 from wandb_airflow_provider.xcom import producer
 from wandb_airflow_provider.xcom.backend import WandbXComBackend
+from wandb_airflow_provider.xcom.index import INDEX_NAME
+from wandb_airflow_provider.xcom.reference import StoredReference
 
 
 @pytest.fixture
@@ -62,3 +68,34 @@ def bucket(s3_url: str, monkeypatch: pytest.MonkeyPatch, unique: str) -> Any:
     made.create()
     yield made
     s3fs.S3FileSystem.clear_instance_cache()
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder as XCom storage, in which an attacker may write."""
+    folder = tmp_path / "store"
+    folder.mkdir()
+    monkeypatch.setenv("AIRFLOW__WANDB_XCOM__STORAGE", str(folder))
+    return folder
+
+
+@pytest.fixture
+def forge(store: Path) -> Forge:
+    """``forge(index, files)`` plants a value with a digest that matches, and returns a reference to it."""
+
+    def forge(index: dict[str, Any], files: dict[str, bytes] | None = None, **changes: Any) -> dict[str, Any]:
+        facts = {
+            name: [len(content), hashlib.sha256(content).hexdigest(), 0o600]
+            for name, content in (files or {}).items()
+        }
+        content = json.dumps({"format": 1, "meta": {}, "files": facts, "folders": {}, **index}).encode()
+        digest = hashlib.sha256(content).hexdigest()
+        folder = store / "evil" / digest
+        folder.mkdir(parents=True)
+        (folder / INDEX_NAME).write_bytes(content)
+        for name, body in (files or {}).items():
+            (folder / name).write_bytes(body)
+        ref = StoredReference(f"sha256:{digest}", index["codec"], "evil", 1, 1, store=f"file://{store}")
+        return {**ref.to_json(), **changes}
+
+    return forge

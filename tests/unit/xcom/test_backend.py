@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections import namedtuple
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import pandas as pd
 import pytest
 from airflow.sdk import DAG
 from airflow.sdk.bases.xcom import BaseXCom
+from boto3.s3.transfer import TransferConfig
 
 from wandb_airflow_provider import WandbDownloadArtifactOperator, WandbPythonOperator, by_reference
 from wandb_airflow_provider.exceptions import (
@@ -22,13 +24,16 @@ from wandb_airflow_provider.exceptions import (
 )
 from wandb_airflow_provider.xcom.backend import WandbXComBackend
 from wandb_airflow_provider.xcom.index import INDEX_NAME
+from wandb_airflow_provider.xcom.orphans import find_orphans
 from wandb_airflow_provider.xcom.reference import MARKER, StoredReference
-from wandb_airflow_provider.xcom.removal import find_orphans
+from wandb_airflow_provider.xcom.referrers import Airflow
 from wandb_airflow_provider.xcom.stores import transfer
 
 Raw = namedtuple("Raw", "value")
 Backend = type[WandbXComBackend]
 FRAME = pd.DataFrame({"a": [1.5, 2.5], "b": ["x", "y"]})
+NOTHING = Airflow(lambda producer: None, lambda dag_id, dag_run_id: False)
+"""An Airflow without XComs and DAG runs."""
 
 
 def push(backend: Backend, value: Any, key: str = "return_value", run_id: str = "run1", **where: Any) -> Any:
@@ -169,9 +174,10 @@ def test_a_folder_comes_back_from_the_object_store(
     assert {item.key: item.last_modified for item in bucket.objects.all()} == written
 
 
-def test_an_altered_or_truncated_or_missing_object_is_refused_with_both_digests(
-    backend: Backend, option: Any, bucket: Any
+def test_an_altered_or_truncated_or_missing_object_is_refused_with_both_digests_and_heals_when_it_is_pushed_again(
+    backend: Backend, option: Any, bucket: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delenv("AIRFLOW_CTX_TRY_NUMBER", raising=False)
     option(storage=f"s3://{bucket.name}/xcom", threshold_bytes=4)
     raw = push(backend, "precious")
     prefix = f"xcom/{StoredReference.from_json(raw).location}"
@@ -179,14 +185,19 @@ def test_an_altered_or_truncated_or_missing_object_is_refused_with_both_digests(
         bucket.put_object(Key=f"{prefix}/value.txt", Body=content)
         with pytest.raises(WandbXComIntegrityError, match=r"sha256:\w{64}.*sha256:\w{64}"):
             pull(backend, raw)
-    assert pull(backend, push(backend, "precious", run_id="again")) == "precious"
+        assert push(backend, "precious")["artifact"] == raw["artifact"]
+        assert pull(backend, raw) == "precious"
     index = next(item for item in bucket.objects.all() if item.key.endswith("index.json"))
     index.put(Body=index.get()["Body"].read().replace(b"text", b"json"))
     with pytest.raises(WandbXComIntegrityError, match=r"sha256:\w{64}.*sha256:\w{64}"):
         pull(backend, raw)
+    push(backend, "precious", run_id="another")
+    assert pull(backend, raw) == "precious"
     index.delete()
     with pytest.raises(WandbXComIntegrityError, match="is gone"):
         pull(backend, raw)
+    push(backend, "precious")
+    assert pull(backend, raw) == "precious"
 
 
 def test_while_w_and_b_is_away_the_policy_decides(
@@ -242,6 +253,7 @@ def test_what_a_cleared_task_stored_is_deleted_only_with_that_policy_and_when_no
 ) -> None:
     from wandb_airflow_provider.exceptions import WandbArtifactNotFoundError
 
+    option(deployment="tests")
     raw = push(backend, FRAME)
     push(backend, FRAME, run_id="run2")
     where = {"key": "return_value", "task_id": "task", "dag_id": "dag"}
@@ -250,7 +262,7 @@ def test_what_a_cleared_task_stored_is_deleted_only_with_that_policy_and_when_no
     assert hook.get_artifact(raw["artifact"]).version == "v0"
     option(purge="delete")
     backend.delete(run_id="run1", **where)
-    assert set(hook.get_artifact(raw["artifact"]).aliases) == {"latest", "run=run2"}
+    assert set(hook.get_artifact(raw["artifact"]).aliases) == {"latest", "run=run2==tests"}
     supervisor.xcoms[("other", "return_value", -1)] = raw
     backend.delete(run_id="run2", **{**where, "task_id": "other"})
     assert hook.get_artifact(raw["artifact"]).version == "v0"
@@ -263,13 +275,13 @@ def test_what_a_cleared_task_stored_is_deleted_only_with_that_policy_and_when_no
 def test_a_version_that_was_linked_is_neither_an_orphan_nor_purged(
     backend: Backend, option: Any, hook: Any, supervisor: Any, linked: bool
 ) -> None:
-    option(purge="delete")
+    option(purge="delete", deployment="tests")
     raw = push(backend, FRAME)
     supervisor.xcoms[("task", "return_value", -1)] = raw
     api = hook.get_conn()
     if linked:
         api.artifact(raw["artifact"]).link(f"local/{hook.project}/chosen")
-    found = list(find_orphans(hook, lambda producer: None, min_age=timedelta(0)))
+    found = list(find_orphans(hook, NOTHING, min_age=timedelta(0)))
     assert [orphan.artifact for orphan in found] == ([] if linked else [raw["artifact"]])
     backend.delete(key="return_value", task_id="task", dag_id="dag", run_id="run1")
     assert api.artifact_exists(raw["artifact"]) is linked
@@ -353,6 +365,17 @@ def test_a_large_file_goes_to_the_store_in_parts_that_leave_memory(
     stored.Object().put(Body=content + b"more")
     with pytest.raises(WandbXComIntegrityError, match=r"sha256:\w{64}.*sha256:\w{64}"):
         pull(backend, raw)
+    # Sent in other parts than this package's, it has another ETag, and is what it was.
+    monkeypatch.delenv("AIRFLOW_CTX_TRY_NUMBER", raising=False)
+    transfer_config = TransferConfig(multipart_threshold=6 << 20, multipart_chunksize=6 << 20)
+    bucket.upload_fileobj(io.BytesIO(content), stored.key, Config=transfer_config)
+    assert bucket.Object(stored.key).e_tag.strip('"').endswith("-2")
+    push(backend, tmp_path / "large.bin")
+    assert bucket.Object(stored.key).e_tag.strip('"').endswith("-2")
+    bucket.upload_fileobj(io.BytesIO(content[:-1] + b"?"), stored.key, Config=transfer_config)
+    push(backend, tmp_path / "large.bin")
+    assert bucket.Object(stored.key).e_tag == stored.e_tag
+    assert pull(backend, raw).read_bytes() == content
 
 
 def test_w_and_bs_own_download_reads_what_the_store_has(

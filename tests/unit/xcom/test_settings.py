@@ -7,11 +7,14 @@ from typing import Any
 
 import pytest
 
-from wandb_airflow_provider.exceptions import WandbConfigurationError
+from wandb_airflow_provider.exceptions import WandbConfigurationError, WandbXComRefusedError
 from wandb_airflow_provider.provider_info import get_provider_info
 from wandb_airflow_provider.xcom import settings
-from wandb_airflow_provider.xcom.reference import MARKER, Producer, StoredReference, dag_run_of
+from wandb_airflow_provider.xcom.reference import MARKER, Producer, StoredReference, dag_run_of, scope_of
 
+REF = StoredReference(
+    "sha256:" + "a" * 64, "text", "d.t.k", 3, 1, "str", "e/p/d.t.k:v0", None, "https://x/y", "run=1"
+)
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "xcom.md"
 
 
@@ -26,11 +29,22 @@ def test_the_documented_options_and_defaults_are_those_of_the_code() -> None:
 
 
 def test_defaults_hold_without_a_configuration() -> None:
-    assert settings.storage() is None
+    assert (settings.storage(), settings.deployment()) == (None, "")
     assert settings.limits() == (10 << 30, 100_000)
     assert (settings.purge(), settings.on_unavailable()) == ("keep", "fail")
     assert settings.pickle_classes() == frozenset()
     assert (settings.allow_object_arrays(), settings.copy_object_paths()) == (False, True)
+
+
+def test_the_name_of_this_airflow_is_that_of_the_section_or_of_the_general_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AIRFLOW__WANDB__DEPLOYMENT", "Ünited states, 2")
+    alias = Producer("d", "run1", "t", "k", deployment=settings.deployment()).alias
+    assert alias.startswith("run=run1==-nited-states-2-")
+    assert dag_run_of(alias, settings.deployment()) == "run1"
+    monkeypatch.setenv("AIRFLOW__WANDB_XCOM__DEPLOYMENT", "eu.prod_1")
+    assert settings.deployment() == "eu.prod_1"
 
 
 @pytest.mark.parametrize(
@@ -73,15 +87,54 @@ def test_names_follow_the_producer_and_never_meet() -> None:
 @pytest.mark.parametrize("run_id", ["manual__2026-01-01T00:00:00+00:00", "a/b:c ü=", "=", "%41"])
 def test_an_alias_gives_back_its_dag_run(run_id: str) -> None:
     alias = Producer("d", run_id, "t", "k").alias
-    assert alias is not None
     assert not set(alias) & set("/:")
     assert dag_run_of(alias) == run_id
-    assert Producer("d", "x" * 200, "t", "k").alias is None
+    named = Producer("d", run_id, "t", "k", deployment="here")
+    assert (dag_run_of(named.alias, "here"), dag_run_of(named.alias), dag_run_of(alias, "here")) == (
+        run_id,
+        None,
+        None,
+    )
+    long = named._replace(dag_run_id=run_id + "x" * 200)
+    assert len(long.alias) <= 128
+    assert dag_run_of(long.alias, "here") is None
+    # Whatever it begins with, it is not read as another id.
+    digests = [Producer("d", f"{number}{'x' * 200}", "t", "k").alias for number in range(200)]
+    assert [dag_run_of(digest) for digest in digests] == [None] * 200
+    others = {run.alias for run in (long, long._replace(deployment=""), long._replace(dag_run_id="y" * 200))}
+    assert len(others) == 3
+    for run in (alias, named.alias, long.alias):
+        StoredReference.from_json({**REF.to_json(), "alias": run})
+
+
+@pytest.mark.parametrize(
+    "alias", ["latest", "run=", "run==", "run=a b", "run=a==b c", "run===" + "0" * 63, 3]
+)
+def test_a_reference_with_another_alias_is_refused(alias: Any) -> None:
+    with pytest.raises(WandbXComRefusedError, match="alias is"):
+        StoredReference.from_json({**REF.to_json(), "alias": alias})
+
+
+@pytest.mark.parametrize("scope", ["", "..", "a/b", "x" * 129, 3])
+def test_a_reference_with_another_scope_is_refused(scope: Any) -> None:
+    with pytest.raises(WandbXComRefusedError, match="scope is"):
+        StoredReference.from_json({**REF.to_json(), "scope": scope})
+
+
+def test_what_projects_servers_and_airflows_keep_in_one_store_is_apart() -> None:
+    places = [
+        ("", "https://api.wandb.ai", "acme", "churn"),
+        ("here", "https://api.wandb.ai", "acme", "churn"),
+        ("", "http://wandb.acme", "acme", "churn"),
+        ("", "https://api.wandb.ai", "other", "churn"),
+        ("", "https://api.wandb.ai", "acme", "Ü/churn"),
+    ]
+    assert len({scope_of(*place) for place in places}) == len(places)
+    for place in places:
+        found = REF._replace(scope=scope_of(*place))
+        assert StoredReference.from_json(found.to_json()).location.count("/") == 2
 
 
 def test_a_reference_survives_its_json() -> None:
-    ref = StoredReference(
-        "sha256:" + "a" * 64, "text", "d.t.k", 3, 1, "str", "e/p/d.t.k:v0", None, "https://x/y", "run=1"
-    )
-    assert StoredReference.from_json(ref.to_json()) == ref
-    assert ref.to_json()[MARKER] == 1
+    assert StoredReference.from_json(REF.to_json()) == REF
+    assert REF.to_json()[MARKER] == 1

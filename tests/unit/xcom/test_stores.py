@@ -53,7 +53,7 @@ def memory() -> Iterator[Any]:
 
 
 def test_a_store_that_is_not_s3_keeps_checks_lists_and_removes_values(
-    backend: Backend, option: Any, memory: Any, hook: Any, tmp_path: Path
+    backend: Backend, option: Any, memory: Any, hook: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     option(storage="memory://bucket/xcom")
     (tmp_path / "data" / "inner").mkdir(parents=True)
@@ -75,12 +75,19 @@ def test_a_store_that_is_not_s3_keeps_checks_lists_and_removes_values(
     assert push(backend, tmp_path / "data", run_id="run2")["artifact"] == raw["artifact"]
     assert memory.created(f"/bucket/xcom/{location}/a.txt") == written
     store = ObjectStore("memory://bucket/xcom")
-    assert location in {found.location for found in store.stored()}
+    (seen,) = [found for found in store.stored([raw["scope"]]) if found.location == location]
     memory.pipe_file(f"/bucket/xcom/{location}/a.txt", b"altered and longer")
     with pytest.raises(WandbXComIntegrityError, match=r"sha256:\w{64}.*sha256:\w{64}"):
         pull(backend, raw)
-    store.remove(location)
-    assert location not in {found.location for found in store.stored()}
+    memory.pipe_file(f"/bucket/xcom/{location}/a.txt", b"A.TXT")
+    monkeypatch.setenv("AIRFLOW_CTX_TRY_NUMBER", "2")
+    push(backend, tmp_path / "data")
+    assert (pull(backend, raw) / "a.txt").read_text() == "a.txt"
+    assert not store.remove(seen)
+    now = store.found(location)
+    assert now is not None
+    assert store.remove(now)
+    assert location not in {found.location for found in store.stored([raw["scope"]])}
     with pytest.raises(WandbXComIntegrityError, match="is gone"):
         pull(backend, raw)
 
@@ -93,6 +100,27 @@ def test_a_folder_as_store_is_read_by_wandb_itself(
     artifact = hook.get_conn().artifact(raw["artifact"])
     found = Path(artifact.download(root=str(tmp_path / "back")))
     assert {path.name for path in found.iterdir()} == set(artifact.manifest.entries) > {INDEX_NAME}
+
+
+def test_what_was_altered_in_a_folder_is_written_again_by_a_retry_and_not_read_by_a_first_try(
+    backend: Backend, option: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    option(storage=tmp_path / "store", threshold_bytes=4)
+    raw = push(backend, "precious")
+    file = tmp_path / "store" / StoredReference.from_json(raw).location / "value.txt"
+    file.write_text("PRECIOUS")
+    monkeypatch.setenv("AIRFLOW_CTX_TRY_NUMBER", "1")
+    push(backend, "precious", run_id="run2")
+    assert file.read_text() == "PRECIOUS"
+    monkeypatch.setenv("AIRFLOW_CTX_TRY_NUMBER", "2")
+    push(backend, "precious")
+    assert pull(backend, raw) == "precious"
+    (tmp_path / "elsewhere").write_text("precious")
+    file.unlink()
+    file.symlink_to(tmp_path / "elsewhere")
+    push(backend, "precious")
+    assert not file.is_symlink()
+    assert pull(backend, raw) == "precious"
 
 
 def test_a_file_that_is_sent_again_after_a_timeout_is_sent_whole(bucket: Any, tmp_path: Path) -> None:

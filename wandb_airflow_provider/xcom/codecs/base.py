@@ -62,7 +62,8 @@ class Codec(ABC):
         """
         Return the value of the files that :meth:`write` wrote. Size and digest of each have been checked.
 
-        :raises WandbXComRefusedError: they hold what this codec would not have written.
+        :raises WandbXComRefusedError: they hold what this codec would not have written. What else is raised about them
+            is turned into one, except for what a worker may lack: a library, memory, space.
         """
 
     def stage(self, value: Any, folder: Path) -> Staged:

@@ -37,9 +37,16 @@ class SkopsCodec(Codec):
         """
         Write the model.
 
-        :raises WandbConfigurationError: skops is missing, or the model holds types that readers would not trust.
+        :raises WandbConfigurationError: skops is missing or has no form for the model, or the model holds types that
+            readers would not trust.
         """
-        content = _reproducible(_skops().dumps(value))
+        skops = _skops()
+        try:
+            content = _reproducible(skops.dumps(value))
+        except (TypeError, ValueError, RecursionError) as error:
+            raise WandbConfigurationError(
+                f"A {type_name(value)} cannot be passed: skops has no form that gives back the same ({error})."
+            ) from error
         untrusted = _untrusted(content)
         if untrusted:
             raise WandbConfigurationError(
@@ -88,10 +95,12 @@ def _reproducible(content: bytes) -> bytes:
     Return a model with numbers in place of memory addresses, and without times.
 
     Otherwise the same model would differ in bytes whenever it is written, and be uploaded again.
+
+    :raises ValueError: it has a dict of which skops would lose a member.
     """
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         files = {name: archive.read(name) for name in archive.namelist()}
-    schema = json.loads(files.pop(_SCHEMA))
+    schema = json.loads(files.pop(_SCHEMA), object_pairs_hook=_all_members)
     numbers: dict[int, int] = {}
     names: dict[str, str] = {}
     _renumber(schema, numbers, names)
@@ -103,6 +112,14 @@ def _reproducible(content: bytes) -> bytes:
         for old, new in sorted(((old, names[old]) for old in files), key=lambda pair: pair[1]):
             _add(archive, new, files[old])
     return target.getvalue()
+
+
+def _all_members(members: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(members)
+    if len(found) < len(members):
+        # Such as 1 and "1", which are one key in JSON.
+        raise ValueError(f"a dict has several keys that are all written as one of {sorted(found)[:5]}")
+    return found
 
 
 def _renumber(node: Any, numbers: dict[int, int], names: dict[str, str]) -> None:

@@ -92,7 +92,8 @@ class PathCodec(Codec):
             return found
         from airflow.sdk import ObjectStoragePath
 
-        return ObjectStoragePath(found.as_uri())
+        # As a URL, a name would lose the "#" that it ends with, or keep escapes that it never had.
+        return ObjectStoragePath(f"file://{found.parent}") / found.name
 
 
 def _walk(root: Path, what: str) -> tuple[list[str], list[str]]:

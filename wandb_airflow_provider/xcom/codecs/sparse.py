@@ -61,11 +61,16 @@ class SparseCodec(Codec):
         """Return the array, its indices checked: one out of bounds would read and write foreign memory."""
         import scipy.sparse
 
-        kind, shape = meta.get("type"), tuple(meta.get("shape", ()))
-        if kind not in _TYPES or not all(isinstance(length, int) and length >= 0 for length in shape):
+        kind, lengths = meta.get("type"), meta.get("shape")
+        if (
+            kind not in _TYPES
+            or not isinstance(lengths, list)
+            or not all(type(length) is int and length >= 0 for length in lengths)
+        ):
             raise WandbXComRefusedError(
-                f"Refused a stored sparse array of the type {kind!r} and shape {shape!r}."
+                f"Refused a stored sparse array of the type {kind!r} and shape {lengths!r}."
             )
+        shape = tuple(lengths)
         family = str(kind).partition("_")[0]
         try:
             if family in _PARTS:

@@ -7,6 +7,7 @@ import struct
 import sys
 from collections import OrderedDict
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,16 +78,12 @@ class SafetensorsCodec(Codec):
         """Return the tensors in the order in which they were."""
         try:
             from safetensors import SafetensorError
-            from safetensors.numpy import load_file as load_arrays
+
+            load = import_module(f"safetensors.{'torch' if meta.get('of') == 'torch' else 'numpy'}").load_file
         except ImportError as error:
             raise _not_installed(error) from error
         try:
-            if meta.get("of") == "torch":
-                from safetensors.torch import load_file as load_tensors
-
-                found: dict[str, Any] = load_tensors(folder / _FILE)
-            else:
-                found = load_arrays(folder / _FILE)
+            found: dict[str, Any] = load(folder / _FILE)
             ordered = {name: found.pop(name) for name in meta["names"]}
         except (SafetensorError, KeyError, TypeError) as error:
             raise WandbXComRefusedError(f"Refused stored tensors: {error!r}.") from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from wandb_airflow_provider.exceptions import (
 from wandb_airflow_provider.xcom import settings
 from wandb_airflow_provider.xcom.codecs.base import Staged
 from wandb_airflow_provider.xcom.index import INDEX_NAME, MAX_INDEX_BYTES, Index, check_file
-from wandb_airflow_provider.xcom.reference import ARTIFACT_TYPE, Producer, StoredReference
+from wandb_airflow_provider.xcom.reference import ARTIFACT_TYPE, Producer, StoredReference, dag_run_of
 from wandb_airflow_provider.xcom.settings import Limits
 from wandb_airflow_provider.xcom.stores.stored_file import StoredFile
 from wandb_airflow_provider.xcom.workspace import passing_folder
@@ -25,9 +25,24 @@ if TYPE_CHECKING:
 
     from wandb_airflow_provider.hooks.wandb import WandbHook
 
-__all__ = ["add_files", "add_references", "fetch", "log_value", "new_value"]
+__all__ = [
+    "DAG_RUNS",
+    "TTL_DAYS",
+    "add_files",
+    "add_references",
+    "age_of",
+    "fetch",
+    "log_value",
+    "new_value",
+    "prolong",
+]
 
+DAG_RUNS = "dag_runs"
+"""Key of the metadata for the ids of DAG runs whose aliases do not tell them."""
+TTL_DAYS = "ttl_days"
+"""Key of the metadata for how long a version lasts after the latest XCom of it."""
 _FEW_FILES = 4
+_NEW = timedelta(minutes=1)
 
 
 def new_value(producer: Producer, metadata: Mapping[str, Any]) -> wandb.Artifact:
@@ -35,9 +50,11 @@ def new_value(producer: Producer, metadata: Mapping[str, Any]) -> wandb.Artifact
     from wandb_airflow_provider import sdk
 
     name = producer.artifact_name
-    artifact = sdk.new_artifact(name, ARTIFACT_TYPE, description=None, metadata=dict(metadata))
-    if settings.purge() == "ttl":
-        artifact.ttl = timedelta(days=settings.ttl_days())
+    days = settings.ttl_days() if settings.purge() == "ttl" else None
+    about = {**metadata, **({TTL_DAYS: days} if days else {})}
+    artifact = sdk.new_artifact(name, ARTIFACT_TYPE, description=None, metadata=about)
+    if days:
+        artifact.ttl = timedelta(days=days)
     return artifact
 
 
@@ -73,16 +90,20 @@ def log_value(wandb_run: wandb.Run, artifact: wandb.Artifact, producer: Producer
     """
     Log a value in a run, and return the artifact's path and URL when W&B has committed it.
 
-    Content that W&B has gives its existing version.
+    Content that W&B has gives its existing version, which is then kept for this DAG run, too.
 
     :raises WandbUnavailableError: W&B cannot be reached. Retried.
     """
     from wandb_airflow_provider import sdk
 
     name = producer.artifact_name
+    dag_run_id = artifact.metadata.get("dag_run_id")
     with sdk.translate_run_errors(f"log the XCom {name!r}", wandb_run):
-        aliases = [producer.alias] if producer.alias else None
-        version = wandb_run.log_artifact(artifact, aliases=aliases).wait().version
+        stored = wandb_run.log_artifact(artifact, aliases=[producer.alias]).wait()
+        version = stored.version
+        told = _tell_dag_run(stored, producer, dag_run_id)
+        if prolong(stored) or told:
+            stored.save()
     # The artifact would ask W&B twice for its URL.
     url = (
         f"{wandb_run.project_url}/artifacts/{ARTIFACT_TYPE}/{name}/{version}"
@@ -90,6 +111,52 @@ def log_value(wandb_run: wandb.Run, artifact: wandb.Artifact, producer: Producer
         else None
     )
     return f"{wandb_run.entity}/{wandb_run.project}/{name}:{version}", url
+
+
+def _tell_dag_run(artifact: wandb.Artifact, producer: Producer, dag_run_id: object) -> bool:
+    """
+    Write down which DAG run an alias means that is a digest, in a version that another DAG run stored.
+
+    :param dag_run_id: As it may be sent. One that a policy changes would not be found again, and is left out.
+    :returns: Whether the artifact has to be saved.
+    """
+    if dag_run_of(producer.alias, producer.deployment) is not None or dag_run_id != producer.dag_run_id:
+        return False
+    told = artifact.metadata.get(DAG_RUNS)
+    told = told if isinstance(told, dict) else {}
+    if dag_run_id in (artifact.metadata.get("dag_run_id"), told.get(producer.alias)):
+        return False
+    artifact.metadata = {**artifact.metadata, DAG_RUNS: {**told, producer.alias: dag_run_id}}
+    return True
+
+
+def prolong(artifact: wandb.Artifact) -> bool:
+    """
+    Let a version of which there is a new XCom last as long as a new one would. W&B counts from when it was made.
+
+    :returns: Whether the artifact has to be saved.
+    """
+    days = artifact.metadata.get(TTL_DAYS)
+    if settings.purge() != "ttl":
+        if days is None:
+            return False
+        # It was to have an end, and what is stored now is to have none.
+        artifact.ttl = None
+        artifact.metadata = {key: value for key, value in artifact.metadata.items() if key != TTL_DAYS}
+        return True
+    # Without one it was stored to stay, or someone has decided so since; of an inherited one wandb may not tell.
+    end = getattr(artifact, "ttl", None) if days is not None else None
+    needed = age_of(artifact) + timedelta(days=settings.ttl_days())
+    if end is None or needed - end < _NEW:
+        return False
+    artifact.ttl = needed
+    return True
+
+
+def age_of(artifact: wandb.Artifact) -> timedelta:
+    """Return how long ago a version was made."""
+    created = datetime.fromisoformat(str(artifact.created_at).replace("Z", "+00:00"))
+    return datetime.now(tz=UTC) - (created if created.tzinfo else created.replace(tzinfo=UTC))
 
 
 def fetch(hook: WandbHook, ref: StoredReference, folder: Path, limits: Limits) -> Index:

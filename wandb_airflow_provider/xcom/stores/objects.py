@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import logging
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,11 +16,13 @@ from wandb_airflow_provider.exceptions import (
     WandbXComRefusedError,
 )
 from wandb_airflow_provider.object_storage import Place, address_of, open_place
+from wandb_airflow_provider.xcom import settings
 from wandb_airflow_provider.xcom.codecs.base import Staged
-from wandb_airflow_provider.xcom.index import INDEX_NAME, MAX_INDEX_BYTES, Index
+from wandb_airflow_provider.xcom.index import INDEX_NAME, MAX_INDEX_BYTES, FileFacts, Index, digest_of
 from wandb_airflow_provider.xcom.reference import StoredReference
 from wandb_airflow_provider.xcom.settings import Limits
 from wandb_airflow_provider.xcom.stores import s3
+from wandb_airflow_provider.xcom.stores.intact import Counterpart, are_intact
 from wandb_airflow_provider.xcom.stores.stored_file import StoredFile, stored_file
 from wandb_airflow_provider.xcom.stores.transfer import (
     Arrival,
@@ -30,22 +33,38 @@ from wandb_airflow_provider.xcom.stores.transfer import (
     receive,
     send,
 )
+from wandb_airflow_provider.xcom.workspace import passing_folder
 
 __all__ = ["ObjectStore", "StoredObject"]
 
-_WITHOUT_ARTIFACT = ".without-artifact"
+log = logging.getLogger(__name__)
+
+_NOTES = ".notes"
+_IN_USE = "in-use"
+# What is younger is not removed for its age, so that who uses it need not say so.
+_FRESH = timedelta(hours=1)
+# What a listing says of a file that is another one when the file was written again.
+_VERSIONED = ("size", "ETag", "etag", "LastModified", "last_modified", "updated", "mtime", "created")
 
 
 class StoredObject(NamedTuple):
     """
-    A value that is in the store.
+    A value that is in the store, or half of one.
 
-    :param producers: Which XComs it was stored for while W&B was away; with an artifact, that has them.
+    :param producers: The XComs that were noted beside it: those it was stored for while W&B was away, and those that
+        pass it on. A note that cannot be read is empty.
+    :param state: What the listing says of its files and notes, to see whether any was written since.
     """
 
     location: str
     changed_at: datetime
     producers: tuple[Mapping[str, Any], ...] = ()
+    state: frozenset[tuple[str, ...]] = frozenset()
+
+    @property
+    def own(self) -> str:
+        """Collection and digest: the location without its scope."""
+        return self.location.partition("/")[2]
 
 
 class ObjectStore:
@@ -63,15 +82,27 @@ class ObjectStore:
         self._place: Place = open_place(url, "XCom storage")
         self._fs = self._place.fs
 
-    def put(self, location: str, staged: Staged, index: Index, content: bytes) -> dict[str, StoredFile]:
+    def put(
+        self, location: str, staged: Staged, index: Index, content: bytes, *, check: bool = True
+    ) -> dict[str, StoredFile]:
         """
         Store a value, unless it is there already, and return its files as they are in the store.
 
+        :param check: Compare the content of what is there, and write it again if it was altered; else sizes alone.
         :raises WandbUnavailableError: the store cannot be written.
         """
         sizes = {path: facts.size for path, facts in index.files.items()} | {INDEX_NAME: len(content)}
         with self._errors(f"write {location!r}"):
             found = self._find(location, sizes)
+            if found is not None and check and not self._is_intact(location, found, staged, index, content):
+                log.warning(
+                    "The stored XCom %s/%s was altered, and is written again.", self.address, location
+                )
+                found = None
+            if found is not None and self._may_be_removed(found):
+                # Who removes what no XCom refers to looks for this, and this looks whether it came too late.
+                self._write(self._path(_NOTES, location, _IN_USE), b"")
+                found = self._find(location, sizes)
             if found is None:
                 targets = {path: self._path(location, path) for path in sizes}
                 known = send(self._place, ((staged.root / path, targets[path]) for path in index.files))
@@ -114,52 +145,104 @@ class ObjectStore:
         :raises WandbUnavailableError: the store cannot be written.
         """
         with self._errors(f"write the producer of {location!r}"):
-            self._write(
-                self._path(_WITHOUT_ARTIFACT, location, f"{label}.json"), json.dumps(dict(producer)).encode()
-            )
+            self._write(self._path(_NOTES, location, f"{label}.json"), json.dumps(dict(producer)).encode())
 
-    def stored(self) -> Iterator[StoredObject]:
+    def stored(self, scopes: Iterable[str]) -> Iterator[StoredObject]:
         """
-        Yield what is in the store, half-written values too.
+        Yield what is in the store of some scopes, half-written values too.
 
         :raises WandbUnavailableError: the store cannot be read.
         """
-        with self._errors("list the values"):
-            self._fs.invalidate_cache()
-            found = self._fs.find(self._place.root, detail=True) if self._fs.exists(self._place.root) else {}
-        changed: dict[str, datetime] = {}
-        producers: dict[str, list[Mapping[str, Any]]] = {}
-        root = f"{self._place.root.strip('/')}/"
-        for path, facts in found.items():
-            parts = path.partition(root)[2].split("/")
-            noted = parts[0] == _WITHOUT_ARTIFACT
-            location = "/".join(parts[1:3] if noted else parts[:2])
-            if len(parts) < (4 if noted else 3):
-                continue
-            changed[location] = max(_changed_at(facts), changed.get(location, _EARLIEST))
-            if noted:
-                with self._errors(f"read {path!r}"):
-                    producers.setdefault(location, []).append(json.loads(self._fs.cat_file(path)))
-        for location, changed_at in sorted(changed.items()):
-            yield StoredObject(location, changed_at, tuple(producers.get(location, ())))
+        for scope in scopes:
+            yield from self._below(scope)
 
-    def remove(self, location: str) -> None:
+    def remove(self, seen: StoredObject) -> bool:
         """
         Remove a value, its index first, so that the rest does not count any more.
 
+        :returns: False if it was written, or noted to be in use, since it was seen; then nothing is removed.
         :raises WandbUnavailableError: the store cannot be written.
         """
+        location = seen.location
+        now = self.found(location)
+        if now is None or now.state != seen.state:
+            return now is None
         with self._errors(f"remove {location!r}"):
-            self._fs.invalidate_cache()
-            for base in (location, f"{_WITHOUT_ARTIFACT}/{location}"):
+            for base in (location, f"{_NOTES}/{location}"):
                 path = self._path(base)
-                if not self._fs.exists(path):
-                    continue
-                files = sorted(self._fs.find(path), key=lambda name: not name.endswith(f"/{INDEX_NAME}"))
+                files = sorted(self._listed(path), key=lambda name: not name.endswith(f"/{INDEX_NAME}"))
                 for name in files:
                     self._fs.rm_file(name)
-                if self._place.local:
+                if self._place.local and files:
                     self._fs.rm(path, recursive=True)
+        return True
+
+    def found(self, location: str) -> StoredObject | None:
+        """
+        Return one value as it is in the store, or half of it; None if nothing of it is there.
+
+        :raises WandbUnavailableError: the store cannot be read.
+        """
+        return next((found for found in self._below(location) if found.location == location), None)
+
+    def _below(self, folder: str) -> Iterator[StoredObject]:
+        """Yield the values in a scope, or that at a location."""
+        changed: dict[str, datetime] = {}
+        states: dict[str, set[tuple[str, ...]]] = {}
+        producers: dict[str, list[Mapping[str, Any]]] = {}
+        with self._errors("list the values"):
+            self._fs.invalidate_cache()
+            for base in ("", f"{_NOTES}/"):
+                root = self._path(f"{base}{folder}")
+                for path, facts in self._listed(root).items():
+                    parts = f"{folder}/{path.partition(f'{base}{folder}/')[2]}".split("/")
+                    if len(parts) < 4:
+                        continue
+                    location = "/".join(parts[:3])
+                    changed[location] = max(_changed_at(facts), changed.get(location, _EARLIEST))
+                    state = (base, *parts[3:], *(str(facts.get(name)) for name in _VERSIONED))
+                    states.setdefault(location, set()).add(state)
+                    if base and path.endswith(".json"):
+                        producers.setdefault(location, []).append(self._note(path))
+        for location, changed_at in sorted(changed.items()):
+            noted = tuple(producers.get(location, ()))
+            yield StoredObject(location, changed_at, noted, frozenset(states[location]))
+
+    def _listed(self, path: str) -> dict[str, Any]:
+        found: dict[str, Any] = self._fs.find(path, detail=True) if self._fs.exists(path) else {}
+        return found
+
+    def _note(self, path: str) -> Mapping[str, Any]:
+        try:
+            found = json.loads(self._fs.cat_file(path))
+        except ValueError:
+            found = None
+        return found if isinstance(found, dict) else {}
+
+    def _is_intact(
+        self, location: str, found: Mapping[str, Any], staged: Staged, index: Index, content: bytes
+    ) -> bool:
+        with passing_folder() as folder:
+            (folder / INDEX_NAME).write_bytes(content)
+            facts = {
+                **index.files,
+                INDEX_NAME: FileFacts(len(content), digest_of(content).removeprefix("sha256:"), 0),
+            }
+            files = [
+                Counterpart(
+                    (folder if path == INDEX_NAME else staged.root) / path,
+                    facts[path],
+                    self._path(location, path),
+                    listed,
+                )
+                for path, listed in found.items()
+            ]
+            return are_intact(self._place, files, f"The stored XCom {self.address}/{location}")
+
+    def _may_be_removed(self, found: Mapping[str, Any]) -> bool:
+        """Say whether someone who clears up could take a value for one that is not used any more."""
+        newest = max(_changed_at(facts) for facts in found.values())
+        return settings.purge() == "delete" or datetime.now(tz=UTC) - newest > _FRESH
 
     def _find(self, location: str, sizes: Mapping[str, int]) -> dict[str, Any] | None:
         """Return what the store says of the files of a value; None if not all are there in full."""

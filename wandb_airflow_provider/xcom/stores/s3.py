@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["listed", "put_content", "put_file"]
+__all__ = ["has_etag", "listed", "put_content", "put_file"]
 
 
 class _Body(io.BufferedReader):
@@ -26,7 +27,11 @@ def listed(fs: Any, folder: str) -> dict[str, dict[str, Any]] | None:
     if found.get("IsTruncated"):
         return None
     return {
-        item["Key"].removeprefix(prefix): {"size": item["Size"], "ETag": item.get("ETag")}
+        item["Key"].removeprefix(prefix): {
+            "size": item["Size"],
+            "ETag": item.get("ETag"),
+            "LastModified": item.get("LastModified"),
+        }
         for item in found.get("Contents", ())
     }
 
@@ -51,6 +56,28 @@ def put_file(fs: Any, source: Path, target: str) -> dict[str, Any]:
     client.meta.events.register("before-parameter-build.s3.PutObject", _rewind, unique_id=__name__)
     with _Body(io.FileIO(source)) as body:
         return _put(fs, body, source.stat().st_size, target)
+
+
+def has_etag(etag: str, source: Path, part: int) -> bool:
+    """
+    Say whether an ETag is that of a file: its MD5, or the MD5 of those of its parts, with their number.
+
+    False tells nothing where the bucket encrypts with keys of its own, or where another size of parts was used.
+
+    :param part: In bytes, what a large file was sent in.
+    """
+    own, _, number = etag.strip('"').partition("-")
+    with source.open("rb") as file:
+        if not number:
+            return hashlib.file_digest(file, _md5).hexdigest() == own
+        whole = _md5()
+        for content in iter(lambda: file.read(part), b""):
+            whole.update(_md5(content).digest())
+        return number == str(-(-source.stat().st_size // part)) and whole.hexdigest() == own
+
+
+def _md5(content: bytes = b"") -> Any:
+    return hashlib.md5(content, usedforsecurity=False)
 
 
 def _put(fs: Any, body: bytes | _Body, size: int, target: str) -> dict[str, Any]:

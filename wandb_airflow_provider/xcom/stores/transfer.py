@@ -19,7 +19,17 @@ from wandb_airflow_provider.object_storage import Place
 from wandb_airflow_provider.xcom.index import FileFacts, altered, check_content, check_file
 from wandb_airflow_provider.xcom.stores import s3
 
-__all__ = ["Arrival", "answers", "check_link", "gone", "put_in_place", "receive", "send", "speaks"]
+__all__ = [
+    "Arrival",
+    "answers",
+    "check_link",
+    "gone",
+    "part_of",
+    "put_in_place",
+    "receive",
+    "send",
+    "speaks",
+]
 
 _SMALL_BYTES = 4 << 20
 _SMALL_AT_A_TIME = 8
@@ -62,12 +72,16 @@ def send(place: Place, files: Iterable[tuple[Path, str]]) -> dict[str, Mapping[s
         if size < _WHOLE_BYTES and answers(place):
             known[target] = s3.put_file(place.fs, source, target)
             return
-        part = max(_PART_BYTES, -(-size // _MOST_PARTS))
-        options = _known(place.fs.put_file, chunksize=part, max_concurrency=_PARTS_AT_A_TIME)
+        options = _known(place.fs.put_file, chunksize=part_of(size), max_concurrency=_PARTS_AT_A_TIME)
         place.fs.put_file(str(source), target, **options)
 
     _each(place, [(source.stat().st_size, copy, (source, target)) for source, target in files])
     return known
+
+
+def part_of(size: int) -> int:
+    """Return the size of the parts in which a large file is sent."""
+    return max(_PART_BYTES, -(-size // _MOST_PARTS))
 
 
 def put_in_place(target: str, write: Callable[[Path], Any]) -> None:
