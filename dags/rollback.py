@@ -2,8 +2,9 @@
 Give a registry alias back to the version that held it before, or to a named one, now.
 
 Trigger it by hand, with its form, or let an alert do it: by Airflow's REST API, or with `TriggerDagRunOperator` and the
-parameters as `conf`. Why has to be said; it is kept in the audit of the collection. With `expected_holder` an alert
-that comes twice, or late, does not roll back what somebody has repaired meanwhile.
+parameters as `conf`. Why has to be said; it is kept in the audit of the collection. A version that never held the alias
+is refused: to promote one takes a gate. With `expected_holder` an alert that comes twice, or late, does not roll back
+what somebody has repaired meanwhile.
 """
 
 from __future__ import annotations
@@ -26,7 +27,10 @@ with (
             "collection": Param("docstring-embeddings", **NAME, description="Its collection."),
             "alias": Param("production", **NAME, description="The alias to give back."),
             "version": Param(
-                None, **OPTIONAL, description="Version to restore, such as v3; empty for the one before."
+                None,
+                **OPTIONAL,
+                pattern="^(v[0-9]+)?$",
+                description="Version to restore that held the alias, such as v3; empty for the one before.",
             ),
             "expected_holder": Param(
                 None,

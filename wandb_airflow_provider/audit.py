@@ -193,7 +193,7 @@ def blockers(entries: Iterable[AuditEntry], own: AuditEntry, elapsed: float) -> 
     Return the intentions that an intention has to wait for, oldest first.
 
     These are the ones for the same alias with a lower number that have no outcome yet, but for those of the same
-    task, whose try before died, and those so old that their process must have.
+    task of this Airflow, whose try before died, and those so old that their process must have.
 
     :param own: The intention, as W&B has written it.
     :param elapsed: Seconds since then.
@@ -207,7 +207,7 @@ def blockers(entries: Iterable[AuditEntry], own: AuditEntry, elapsed: float) -> 
         and entry.target == own.target
         and entry.number < own.number
         and entry.decision not in settled
-        and entry.task != own.task
+        and not own.task.recognises(entry.task)
         and own.written_at + elapsed - entry.written_at < LEASE_SECONDS
     ]
     return sorted(waiting, key=lambda entry: entry.number)

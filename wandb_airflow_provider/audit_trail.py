@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from wandb_airflow_provider.artifacts import ArtifactRef
 from wandb_airflow_provider.audit import AuditEntry
+from wandb_airflow_provider.promotion import TaskMark
 from wandb_airflow_provider.registry import RegistryAlias
 
 __all__ = ["AliasHistory", "AuditTrail"]
@@ -54,14 +56,16 @@ class AliasHistory(NamedTuple):
     @property
     def unsettled(self) -> tuple[AuditEntry, ...]:
         """Intentions without an outcome, oldest first: under way, or of a task that died."""
-        settled = {entry.decision for entry in self.entries if entry.event != "intended"}
-        finished = {entry.task: entry.number for entry in self.entries if entry.event != "intended"}
+        outcomes = [entry for entry in self.entries if entry.event != "intended"]
+        settled = {entry.decision for entry in outcomes}
         return tuple(
             entry
             for entry in self.entries
             if entry.event == "intended"
             and entry.decision not in settled
-            and finished.get(entry.task, -1) < entry.number
+            and not any(
+                later.number > entry.number and later.task.recognises(entry.task) for later in outcomes
+            )
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -119,8 +123,9 @@ class AuditTrail(NamedTuple):
         """
         Return why a version has not passed a stage, or None if it has.
 
-        It has when it was promoted to the stage's alias with a verdict that passed on this digest, and did not lose
-        the alias since by a rollback or a demotion; being followed there by another version does not matter.
+        It has when it was promoted to the stage's alias with a verdict that passed on this digest, which a gate had
+        written down for that very alias, and did not lose the alias since by a rollback or a demotion; being followed
+        there by another version does not matter.
         """
         problem: str | None = f"was never promoted to {str(stage)!r}"
         for entry in self.entries:
@@ -135,15 +140,80 @@ class AuditTrail(NamedTuple):
             problem = f"has no verdict that passed on its digest at {str(stage)!r}"
         return problem
 
+    def verdict_targets(self, verdict: Mapping[str, Any]) -> set[RegistryAlias]:
+        """
+        Return the aliases for which a gate wrote down that it let this very verdict's version pass.
+
+        :param verdict: As it is written, all of which has to agree.
+        """
+        wanted = _canonical(verdict)
+        return {
+            entry.target
+            for entry in self.entries
+            if _passed(entry) and entry.verdict is not None and _canonical(entry.verdict) == wanted
+        }
+
+    def promotion_by(
+        self, task: TaskMark, target: RegistryAlias, verdict: Mapping[str, Any]
+    ) -> AuditEntry | None:
+        """Return the promotion that a task has done with a verdict, or None."""
+        for entry in reversed(self.entries):
+            if (
+                (entry.target, entry.kind, entry.event) == (target, "promotion", "done")
+                and task.recognises(entry.task)
+                and entry.verdict is not None
+                and _judgement(entry.verdict) == _judgement(verdict)
+            ):
+                found: AuditEntry = entry
+                return found
+        return None
+
+    def change_by(self, task: TaskMark, target: RegistryAlias) -> AuditEntry | None:
+        """Return the last change of an alias that a task has done, or None."""
+        found = [
+            entry
+            for entry in self.entries
+            if entry.target == target and entry.event == "done" and task.recognises(entry.task)
+        ]
+        return found[-1] if found else None
+
+    def ever_held(self, target: RegistryAlias, digest: str) -> bool:
+        """Say whether content of this digest has held an alias, as far as this package moved it."""
+        return any(
+            entry.target == target
+            and entry.event == "done"
+            and digest in (_digest(entry.before), _digest(entry.after))
+            for entry in self.entries
+        )
+
     def _has_verdict(self, stage: RegistryAlias, digest: str) -> bool:
+        judged = {
+            _judgement(entry.verdict)
+            for entry in self.entries
+            if entry.target == stage and _passed(entry) and entry.verdict is not None
+        }
         return any(
             (entry.target, entry.kind) == (stage, "promotion")
             and entry.event in ("done", "unchanged")
             and entry.verdict is not None
             and entry.verdict.get("passed") is True
             and entry.verdict.get("digest") == digest
+            and _judgement(entry.verdict) in judged
             for entry in self.entries
         )
+
+
+def _passed(entry: AuditEntry) -> bool:
+    return (entry.kind, entry.event) == ("verdict", "passed")
+
+
+def _judgement(verdict: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Return what tells a judgement from others: the content, and the moment."""
+    return verdict.get("digest"), verdict.get("evaluated_at")
+
+
+def _canonical(verdict: Mapping[str, Any]) -> str:
+    return json.dumps(verdict, sort_keys=True)
 
 
 def _digest(ref: ArtifactRef | None) -> str | None:

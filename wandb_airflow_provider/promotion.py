@@ -63,18 +63,48 @@ class Approval(NamedTuple):
             params=dict(value.get("params_input") or {}),
         )
 
+    def require(self, judged_at: datetime, *, by_nobody: bool = False) -> None:
+        """
+        Refuse a consent that nobody gave, or that was given before there was this verdict to give it to.
+
+        :param judged_at: When the verdict was made.
+        :param by_nobody: Whether the default answer that Airflow took will do.
+        :raises WandbPromotionRefusedError: one of the two, or it does not say when it was given.
+        """
+        if self.by is None and not by_nobody:
+            raise WandbPromotionRefusedError(
+                "Nobody approved the promotion: Airflow took the default answer when the time was over. Let a person "
+                "answer, or set allow_default_approval=True where silence is to be consent."
+            )
+        answered = _parse_time(self.at)
+        if answered is None or answered < judged_at:
+            raise WandbPromotionRefusedError(
+                f"The promotion was approved at {self.at!r}, and its verdict is of {judged_at.isoformat()!r}: what was "
+                "approved is not what would be promoted. Clear the task of the approval too, so that it is asked for "
+                "this verdict."
+            )
+
     def to_json(self) -> dict[str, Any]:
         """Return the JSON value that is kept with the promotion."""
         return {"by": self.by, "at": self.at, "params": dict(self.params)}
 
 
 class TaskMark(NamedTuple):
-    """Which task instance did something. Without the try number, so that a retry recognises its own work."""
+    """
+    Which task instance did something. Without the try number, so that a retry recognises its own work.
+
+    :param deployment: Tells an Airflow from others that run the same DAG; empty where that is not known.
+    """
 
     dag_id: str
     dag_run_id: str
     task_id: str
     map_index: int = -1
+    deployment: str = ""
+
+    def recognises(self, other: TaskMark) -> bool:
+        """Say whether the work of another mark is this task's own. One that names no deployment may be an older one."""
+        return other._replace(deployment=other.deployment or self.deployment) == self
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON value."""
@@ -83,16 +113,19 @@ class TaskMark(NamedTuple):
             "dag_run_id": self.dag_run_id,
             "task_id": self.task_id,
             "map_index": self.map_index,
+            "deployment": self.deployment,
         }
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> TaskMark:
         """Read it back."""
-        return cls(value["dag_id"], value["dag_run_id"], value["task_id"], value["map_index"])
+        ids = value["dag_id"], value["dag_run_id"], value["task_id"], value["map_index"]
+        return cls(*ids, value.get("deployment") or "")
 
     def __str__(self) -> str:
         index = f"[{self.map_index}]" if self.map_index >= 0 else ""
-        return f"task {self.task_id!r}{index} of DAG run {self.dag_run_id!r} of {self.dag_id!r}"
+        where = f" (deployment {self.deployment!r})" if self.deployment else ""
+        return f"task {self.task_id!r}{index} of DAG run {self.dag_run_id!r} of {self.dag_id!r}{where}"
 
 
 class PromotionRecord(NamedTuple):
@@ -175,3 +208,11 @@ class PromotionRecord(NamedTuple):
         records = metadata.get(RECORD_KEY)
         kept = dict(records) if isinstance(records, Mapping) else {}
         return {RECORD_KEY: {**kept, str(self.target): self.to_json()}}
+
+
+def _parse_time(value: str | None) -> datetime | None:
+    try:
+        time = datetime.fromisoformat(value or "")
+    except ValueError:
+        return None
+    return time if time.tzinfo else None

@@ -151,6 +151,7 @@ def wandb_quality_gate(
                 **(promote_arguments or {}),
             },
         )
+        _require_grounds(group_id, gate, approve, promote)
         last >> promote
     return QualityGate(group, gate, written, approve, promote)
 
@@ -207,6 +208,29 @@ def _approval(
             **given,
         }
     )
+
+
+def _require_grounds(
+    group_id: str,
+    gate: WandbMetricGateOperator,
+    approve: WandbApprovalOperator | None,
+    promote: WandbPromoteOperator,
+) -> None:
+    """Refuse what the promotion would refuse at its end whatever the candidate is."""
+    if promote.audited_verdict and not gate.baseline_registry:
+        raise WandbConfigurationError(
+            f"Quality gate {group_id!r}: a gate without baseline_registry writes its verdict into no audit, where the "
+            "promotion looks for it. Leave the baseline as it is."
+        )
+    if (
+        approve is not None
+        and approve.APPROVE in (approve.defaults or ())
+        and not promote.allow_default_approval
+    ):
+        raise WandbConfigurationError(
+            f"Quality gate {group_id!r}: the approval's default answer is {approve.APPROVE!r}, by nobody. Leave out "
+            "'defaults', or give promote_arguments={'allow_default_approval': True} where silence is to be consent."
+        )
 
 
 def _compared(

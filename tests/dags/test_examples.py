@@ -162,8 +162,16 @@ def test_stages_example_takes_a_model_as_far_as_its_gates_let_it_and_the_audit_s
     assert pushed(gone, "demote")["previous"]["digest"] == pushed(weak, "promote_dev")["current"]["digest"]
     assert read_audit("model", "example-staged", "dev").holder is None
 
+    # The weak one has been in the registry, and never in production.
     undo = {"collection": "example-staged", "version": "v1", "expected_holder": "v0"}
     undo |= {"reason": "It was needed after all."}
+    unjudged = run_dag(load(DAGS / "rollback.py"), run_conf=undo)
+    assert states(unjudged)["rollback"] == "failed"
+    better = run_dag(load(DAGS / "example_stages.py"), run_conf={"seed": 3, "skill": 0.96})
+    history = read_audit("model", "example-staged")
+    assert history.holder is not None
+    assert history.holder.digest == pushed(better, "promote_production")["current"]["digest"]
+    undo |= {"version": "v0", "expected_holder": "v2"}
     tried = run_dag(load(DAGS / "rollback.py"), run_conf={**undo, "dry_run": True})
     assert pushed(tried, "rollback")["would_change"] is True
     assert read_audit("model", "example-staged").holder == history.holder
@@ -173,7 +181,11 @@ def test_stages_example_takes_a_model_as_far_as_its_gates_let_it_and_the_audit_s
     last = read_audit("model", "example-staged")
     assert last.cause is not None
     assert (last.cause.kind, last.cause.note) == ("rollback", "It was needed after all.")
-    assert [entry.event for entry in last.entries][4:] == ["intended", "done", "refused"]
+    assert [entry.event for entry in last.entries][4:] == [
+        "refused",
+        *("passed", "intended", "done"),
+        *("intended", "done", "refused"),
+    ]
 
 
 def test_gate_rules_example_promotes_what_is_as_good_and_stops_what_is_worse_beyond_noise(

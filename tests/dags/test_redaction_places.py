@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +111,7 @@ def test_gates_records_of_decisions_processes_and_started_dag_runs_say_nothing_t
     approved = {
         "chosen_options": ["Approve"],
         "responded_by_user": {"id": "1", "name": planted.denied("who approved")},
-        "responded_at": "2026-03-01T00:00:00+00:00",
+        "responded_at": (datetime.now(UTC) + timedelta(hours=1)).isoformat(),
         "params_input": {"remark": planted.plate("an approval")},
     }
     with (
@@ -131,6 +132,8 @@ def test_gates_records_of_decisions_processes_and_started_dag_runs_say_nothing_t
             task_id="gate",
             run=trained["wandb_run"],
             candidate=trained,
+            baseline_registry="model",
+            baseline_collection="places",
             rules=[
                 {"metric": "accuracy", "minimum": 0.5},
                 {"metric": planted.email("a rule"), "minimum": 1, "on_missing": "warn", "severity": "warn"},

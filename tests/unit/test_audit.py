@@ -14,6 +14,7 @@ from wandb_airflow_provider.exceptions import WandbConfigurationError
 from wandb_airflow_provider.promotion import TaskMark
 from wandb_airflow_provider.registry import RegistryAlias
 from wandb_airflow_provider.reports.html import to_html
+from wandb_airflow_provider.settings import deployment
 
 PRODUCTION = RegistryAlias("model", "search", "production")
 STAGING = RegistryAlias("model", "search", "staging")
@@ -51,6 +52,37 @@ def test_an_intention_waits_for_all_unsettled_ones_before_it_and_for_no_other() 
     ]
     for shuffled in itertools.islice(itertools.permutations(entries), 0, 5040, 97):
         assert [found.task.dag_run_id for found in blockers(shuffled, entries[5], 0.0)] == ["ahead"]
+
+
+def test_an_intention_waits_for_that_of_a_task_of_the_same_names_in_another_airflow() -> None:
+    here, there = (TaskMark("weekly", "run", "promote", deployment=name) for name in ("here", "there"))
+    older = TaskMark("weekly", "run", "promote")
+    own = entry(3)._replace(task=here)
+    ahead = [entry(number)._replace(task=task) for number, task in enumerate((here, there, older))]
+    assert [found.task for found in blockers([*ahead, own], own, 0.0)] == [there]
+    assert here.recognises(older)
+    assert not older.recognises(here)
+    assert "there" in str(there)
+    assert "there" not in str(here)
+
+
+def test_an_entry_from_before_there_were_deployments_can_be_read() -> None:
+    written = entry(0).to_json()
+    assert written["task"].pop("deployment") == ""
+    assert AuditEntry.from_text(json.dumps(written)).task == entry(0).task
+
+
+def test_a_deployment_is_what_it_is_called_or_made_from_its_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", "")
+    assert deployment() == ""
+    named = set()
+    for address in ("https://a.example.com", "https://a.example.com/", "https://b.example.com"):
+        monkeypatch.setenv("AIRFLOW__API__BASE_URL", address)
+        named.add(deployment())
+    assert len(named) == 2
+    assert "" not in named
+    monkeypatch.setenv("AIRFLOW__WANDB__DEPLOYMENT", " eu-production ")
+    assert deployment() == "eu-production"
 
 
 @pytest.mark.parametrize(
@@ -117,15 +149,42 @@ def test_names_of_audits_are_short_enough_and_stay_different() -> None:
 def test_a_stage_is_passed_until_a_rollback_or_demotion_undoes_it(
     after: list[AuditEntry], says: str | None
 ) -> None:
-    passed = entry(1, "done", target=STAGING, after=version("a"), verdict={"passed": True, "digest": "a"})
-    problem = AuditTrail("e/p/audit", [passed, *after]).stage_problem(STAGING, "a")
+    verdict = {"passed": True, "digest": "a"}
+    judged = entry(0, "passed", kind="verdict", target=STAGING, verdict=verdict)
+    passed = entry(1, "done", target=STAGING, after=version("a"), verdict=verdict)
+    problem = AuditTrail("e/p/audit", [judged, passed, *after]).stage_problem(STAGING, "a")
     assert (problem is None) if says is None else (problem is not None and says in problem)
 
 
 @pytest.mark.parametrize("verdict", [None, {"passed": False, "digest": "a"}, {"passed": True, "digest": "b"}])
 def test_a_stage_without_a_verdict_that_passed_on_the_digest_is_not_passed(verdict: Any) -> None:
-    trail = AuditTrail("e/p/audit", [entry(1, "done", target=STAGING, after=version("a"), verdict=verdict)])
+    judged = entry(0, "passed", kind="verdict", target=STAGING, verdict=verdict)
+    done = entry(1, "done", target=STAGING, after=version("a"), verdict=verdict)
+    trail = AuditTrail("e/p/audit", [judged, done])
     assert "no verdict" in str(trail.stage_problem(STAGING, "a"))
+
+
+@pytest.mark.parametrize(
+    ("judged", "problem"),
+    [
+        ([{"target": STAGING}], False),
+        ([], True),
+        ([{"target": PRODUCTION}], True),
+        ([{"target": STAGING, "event": "stopped"}], True),
+        ([{"target": STAGING, "kind": "approval", "event": "approved"}], True),
+        ([{"target": STAGING, "verdict": {"digest": "b", "evaluated_at": "T1"}}], True),
+        ([{"target": STAGING, "verdict": {"digest": "a", "evaluated_at": "T2"}}], True),
+    ],
+)
+def test_a_stage_is_passed_with_a_verdict_that_a_gate_wrote_down_for_it(
+    judged: list[dict[str, Any]], problem: bool
+) -> None:
+    verdict = {"passed": True, "digest": "a", "evaluated_at": "T1"}
+    written = [
+        entry(0, **{"kind": "verdict", "event": "passed", "verdict": verdict, **fields}) for fields in judged
+    ]
+    done = entry(1, "done", target=STAGING, after=version("a"), verdict=verdict)
+    assert bool(AuditTrail("e/p/audit", [*written, done]).stage_problem(STAGING, "a")) is problem
 
 
 def test_a_history_tells_moves_by_others_open_intentions_and_gaps() -> None:

@@ -234,7 +234,8 @@ def test_options_of_the_audit_are_those_of_the_code() -> None:
     assert rows["--conn-id"][0] == options["--conn-id"]
     setting = table("promotion.md", "Option in `[wandb]", "Default")
     assert {name: row[0] for name, row in setting.items()} == {
-        "audit_project": OPTIONS["audit_project"]["default"]
+        "audit_project": OPTIONS["audit_project"]["default"],
+        "deployment": OPTIONS["deployment"]["default"],
     }
 
 

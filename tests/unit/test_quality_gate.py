@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import jinja2
@@ -12,6 +13,8 @@ from wandb_airflow_provider.exceptions import WandbConfigurationError
 from wandb_airflow_provider.quality_gate import QualityGate, wandb_quality_gate
 
 RULES = [{"metric": "mrr", "minimum": 0.5}]
+SILENCE = {"defaults": "Approve", "response_timeout": timedelta(days=1)}
+NO_BASELINE = {"baseline_registry": None, "baseline_collection": None}
 
 
 def build(**arguments: Any) -> QualityGate:
@@ -90,6 +93,9 @@ def test_further_arguments_reach_gate_and_promotion() -> None:
     assert quality.promote.pool == "promotions"
     assert quality.verdict.operator is quality.gate
     assert quality.promotion.operator is quality.promote
+    meant = build(approval=SILENCE, promote_arguments={"allow_default_approval": True})
+    assert meant.approve.defaults == ["Approve"]
+    assert build(gate_arguments=NO_BASELINE, promote_arguments={"audited_verdict": False}).promote is not None
 
 
 def test_the_promotion_insists_on_the_holder_that_the_gate_compared_with_if_it_is_that_alias_s() -> None:
@@ -108,7 +114,15 @@ def test_every_deciding_task_tells_the_outlets_and_ids_may_do_without_the_group(
 
 
 @pytest.mark.parametrize(
-    "arguments", [{"mode": "branch"}, {"report": "yes"}, {"report": lambda gate: "done"}, {"rules": []}]
+    "arguments",
+    [
+        {"mode": "branch"},
+        {"report": "yes"},
+        {"report": lambda gate: "done"},
+        {"rules": []},
+        {"approval": SILENCE},
+        {"gate_arguments": NO_BASELINE},
+    ],
 )
 def test_a_wrong_quality_gate_is_found_when_the_dag_is_parsed(arguments: dict[str, Any]) -> None:
     with pytest.raises(WandbConfigurationError):

@@ -74,9 +74,9 @@ class AliasMove:
             self.settled = True
         return written
 
-    def refuse(self, error: WandbPromotionRefusedError) -> None:
+    def refuse(self, error: WandbPermanentError) -> None:
         """Write down why nothing is changed; that this fails is a warning, and never hides the reason itself."""
-        if self.settled:
+        if self.settled or (self._ambiguous and not isinstance(error, WandbPromotionRefusedError)):
             return
         try:
             self.write("lost" if isinstance(error, WandbPromotionLostError) else "refused", str(error))
@@ -249,7 +249,7 @@ class AliasMove:
         last = [
             found for found in self._audit.entries() if (found.target, found.event) == (entry.target, "done")
         ][-1:]
-        if last and last[0].task == entry.task and _digest(last[0].after) == _digest(entry.after):
+        if last and entry.task.recognises(last[0].task) and _digest(last[0].after) == _digest(entry.after):
             self.settled = True
             return last[0]
         return None

@@ -83,8 +83,7 @@ class AuditLog:
         from wandb_airflow_provider import sdk
 
         entry = entry._replace(people={**entry.people, "wandb_user": self._user()})
-        sent = self._hook.privacy.mapping("metadata", {ENTRY_KEY: entry.to_json()})[ENTRY_KEY]
-        text = json.dumps(sent, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+        text = json.dumps(self.sent(entry), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
         metadata = {ENTRY_KEY: text} if len(text) <= MAX_METADATA_TEXT else {}
         run = self._opened(entry)
         with (
@@ -104,6 +103,11 @@ class AuditLog:
             artifact.add_file(str(file), name=ENTRY_FILE)
             written = run.log_artifact(artifact).wait(timeout=_UPLOAD_TIMEOUT)
             return entry._replace(number=_number(written), written_at=_seconds(written))
+
+    def sent(self, entry: AuditEntry) -> dict[str, Any]:
+        """Return what is written of an entry, under the redaction policy of the connection."""
+        sent = self._hook.privacy.mapping("metadata", {ENTRY_KEY: entry.to_json()})
+        return dict(sent[ENTRY_KEY])
 
     def entries(self, since: float | None = None) -> list[AuditEntry]:
         """

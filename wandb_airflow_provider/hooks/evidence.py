@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from inspect import signature
 from itertools import islice
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
@@ -21,15 +21,29 @@ if TYPE_CHECKING:
     from wandb_airflow_provider.artifacts import ArtifactRef
     from wandb_airflow_provider.hooks.run_record import RunRecord
     from wandb_airflow_provider.hooks.wandb import WandbHook
+    from wandb_airflow_provider.registry import RegistryAlias
     from wandb_airflow_provider.rules.verdict import CandidateUse
 
-__all__ = ["FINISHED", "PASSED_KEY", "candidate_use", "read_baselines", "read_last_good", "read_run"]
+__all__ = [
+    "FINISHED",
+    "JUDGED_BY_KEY",
+    "PASSED_KEY",
+    "candidate_use",
+    "read_baselines",
+    "read_holder",
+    "read_last_good",
+    "read_run",
+    "require_finished",
+]
 
 FINISHED = "finished"
 """State of a run whose figures are complete."""
 
 PASSED_KEY = f"{VERDICT_PREFIX}/passed"
 """Summary key of an evaluated run that says whether the last gate that judged it let it pass."""
+
+JUDGED_BY_KEY = f"{VERDICT_PREFIX}/judged_by"
+"""Summary key that only an evaluated run has; the gate's own run says too that its verdict is good."""
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +56,8 @@ def read_run(hook: WandbHook, record: RunRecord, demands: Iterable[Demand]) -> R
 
     Of each history every row is read, by one request for a thousand of them; of each table its one file.
 
-    :raises WandbGateFailedError: the file of a table is not what the run's summary says. Not retried.
+    :raises WandbGateFailedError: the file of a table is not what the run's summary says, or holds a part of it. Not
+        retried.
     """
     wanted = list(dict.fromkeys((demand.part, demand.key) for demand in demands))
     history = {key: _history(hook, record, key) for part, key in wanted if part == "history"}
@@ -60,11 +75,12 @@ def read_last_good(hook: WandbHook, record: RunRecord, count: int) -> list[RunRe
     """
     Return the last runs like this one, and before it, that a gate let pass; the newest first.
 
-    Like it are those of its project and job type. One request.
+    Like it are those of its project and job type. One request. There may be fewer.
     """
     filters: dict[str, Any] = {
         "state": FINISHED,
         f"summary_metrics.{PASSED_KEY}": True,
+        f"summary_metrics.{JUDGED_BY_KEY}": {"$exists": True},
         "name": {"$ne": record.ref.wandb_run_id},
         "created_at": {"$lt": record.created_at},
     }
@@ -86,7 +102,7 @@ def read_baselines(
 
     :param record: The evaluated run.
     :raises WandbNotFoundError: a named run does not exist. Not retried.
-    :raises WandbGateFailedError: a named run has not finished. Not retried.
+    :raises WandbGateFailedError: a named run has not finished, or is the evaluated one. Not retried.
     """
     found: dict[str, tuple[RunEvidence, ...] | None] = {}
     wanted = list(demands)
@@ -94,10 +110,10 @@ def read_baselines(
         kind, _, which = subject.partition(":")
         if kind == "run" and which:
             named = hook.get_run(RunRef.from_json(which))
-            if named.state != FINISHED:
+            require_finished(named, "The run to compare with,")
+            if named.ref.path == record.ref.path:
                 raise WandbGateFailedError(
-                    f"The run to compare with, {named.ref}, is {named.state!r}, not {FINISHED!r}: its metrics may be "
-                    "incomplete."
+                    f"A rule compares the evaluated run {record.ref} with itself: 'baseline_run' must be another one."
                 )
             records = [named]
         elif kind == "last_good":
@@ -107,6 +123,60 @@ def read_baselines(
         own = [demand for demand in wanted if demand.subject == subject]
         found[subject] = tuple(read_run(hook, run, own) for run in records) or None
     return found
+
+
+def read_holder(
+    hook: WandbHook,
+    holder: ArtifactRef,
+    target: RegistryAlias,
+    demands: Sequence[Demand],
+    *,
+    judged: tuple[ArtifactRef, RunRecord],
+) -> RunEvidence | None:
+    """
+    Return what rules demand of the run that evaluated the holder: as recorded at promotion, else that which logged it.
+
+    :param judged: The candidate and its evaluated run.
+    :return: None when W&B knows no such run, or not any more.
+    :raises WandbGateFailedError: it has not finished, or is that of the candidate too. Not retried.
+    """
+    from wandb_airflow_provider.promotion import PromotionRecord
+
+    record = PromotionRecord.find(hook.artifact_metadata(holder.source or holder), target)
+    if record is not None and record.verdict.digest != holder.digest:
+        log.warning("The promotion record in the metadata of %s is of other content.", holder)
+        record = None
+    path = record.verdict.run.path if record else holder.source_run
+    if path is None:
+        log.warning("W&B knows no run behind %s; comparing with it is not possible.", holder)
+        return None
+    try:
+        run = hook.get_run(RunRef.from_json(path))
+    except WandbNotFoundError as error:
+        log.warning("The run that evaluated %s is gone: %s", holder, error)
+        return None
+    require_finished(run, f"The run behind {holder}, with which a rule compares,")
+    candidate, evaluated = judged
+    if run.ref.path == evaluated.ref.path and candidate.digest != holder.digest:
+        raise WandbGateFailedError(
+            f"The run {run.ref} is behind both {candidate} and {holder}: its figures are not those of both, and a "
+            "change against them is none. Evaluate each in a run of its own, or let the run measure both and compare "
+            "by 'against'."
+        )
+    return read_run(hook, run, demands)
+
+
+def require_finished(record: RunRecord, what: str) -> None:
+    """
+    Refuse figures of a run that has not ended well.
+
+    :param what: What the run is, as the beginning of a sentence.
+    :raises WandbGateFailedError: it runs, or failed. Not retried.
+    """
+    if record.state != FINISHED:
+        raise WandbGateFailedError(
+            f"{what} {record.ref}, is {record.state!r}, not {FINISHED!r}: its metrics may be incomplete."
+        )
 
 
 def candidate_use(hook: WandbHook, record: RunRecord, candidate: ArtifactRef) -> CandidateUse:
@@ -153,6 +223,12 @@ def _table(hook: WandbHook, record: RunRecord, key: str) -> TableData | None:
     ):
         return None
     name: str = entry["path"]
+    if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+        # It would be written to, and read from, anywhere on this machine.
+        raise WandbGateFailedError(
+            f"The summary of the W&B run {record.ref} says that the table {key!r} is in {name!r}, which is "
+            "no file of a run."
+        )
     with TemporaryDirectory(prefix="wandb-gate-") as folder:
         try:
             with hook.translate_errors(f"read the table {key!r} of the W&B run {record.ref}"):
@@ -178,6 +254,17 @@ def _table(hook: WandbHook, record: RunRecord, key: str) -> TableData | None:
         raise WandbGateFailedError(
             f"The file {name!r} of the W&B run {record.ref} is not a table of W&B's: {error!r}."
         ) from error
+    if len(set(columns)) < len(columns):
+        raise WandbGateFailedError(
+            f"The table {key!r} of the W&B run {record.ref} has several columns of one name: {list(columns)}."
+        )
+    logged = entry.get("nrows")
+    if isinstance(logged, int) and logged != len(rows):
+        raise WandbGateFailedError(
+            f"The file of the table {key!r} of the W&B run {record.ref} has {len(rows)} of the {logged} rows that were "
+            "logged: wandb leaves out those beyond wandb.Table.MAX_ROWS. Set that higher before the table is logged, "
+            "or log fewer rows."
+        )
     if any(len(row) != len(columns) for row in rows):
         raise WandbGateFailedError(
             f"The table {key!r} of the W&B run {record.ref} has rows that are not {len(columns)} cells long."

@@ -10,6 +10,7 @@ from wandb_airflow_provider.artifacts import ArtifactRef
 from wandb_airflow_provider.exceptions import (
     WandbConfigurationError,
     WandbError,
+    WandbNotFoundError,
     WandbPromotionRefusedError,
 )
 from wandb_airflow_provider.operators.base import WandbBaseOperator
@@ -37,7 +38,8 @@ class AliasOperator(WandbBaseOperator):
     :param alias: The alias. (templated)
     :param note: Free text kept with the decision. (templated)
     :param expected_holder: Refuse unless the alias is held by this version of the collection (``v3``), digest, or
-        reference as JSON; ``nothing`` for an alias that nobody holds. Default: whoever holds it. (templated)
+        reference as JSON; ``nothing`` for an alias that nobody holds. Default, also for an empty text: whoever holds
+        it. Once given, an output that a task did not push refuses. (templated)
     :param dry_run: Check all and push what would be changed, and write nothing, neither to W&B nor to the audit;
         a truth value or its text. (templated as ``is_dry_run``)
     """
@@ -70,6 +72,7 @@ class AliasOperator(WandbBaseOperator):
         self.alias = alias
         self.note = note
         self.expected_holder = expected_holder
+        self.needs_expected = expected_holder is not None
         # Airflow's operators have a method of the other name.
         self.is_dry_run = dry_run
         if not any("{{" in str(name) for name in (registry, collection, alias)):
@@ -93,7 +96,7 @@ class AliasOperator(WandbBaseOperator):
             return self._preview()
         try:
             return super().execute(context)
-        except WandbPromotionRefusedError as error:
+        except (WandbPromotionRefusedError, WandbConfigurationError, WandbNotFoundError) as error:
             self._move.refuse(error)
             raise
         finally:
@@ -122,6 +125,11 @@ class AliasOperator(WandbBaseOperator):
         from wandb_airflow_provider.operators.candidate import parse_json
 
         expected = parse_json(self.expected_holder)
+        if expected is None and self.needs_expected:
+            raise WandbPromotionRefusedError(
+                f"The {self.kind} of {str(self._target)!r} is refused: expected_holder has no value, because its task "
+                "pushed nothing. Who may lose the alias is not known."
+            )
         if expected is None or expected == "":
             return
         if isinstance(expected, Mapping):
@@ -131,6 +139,16 @@ class AliasOperator(WandbBaseOperator):
             raise WandbPromotionRefusedError(
                 f"The {self.kind} of {str(self._target)!r} is refused: {expected!r} is expected to hold the alias, and "
                 f"{f'{holder} (digest {holder.digest!r})' if holder else 'nothing'} does."
+            )
+
+    def _require_first(self, holder: ArtifactRef) -> None:
+        """Refuse to do again what this task has done, now that the alias has moved on."""
+        done = self._audit.trail().change_by(self._move.entry.task, self._target)
+        if done is not None:
+            raise WandbPromotionRefusedError(
+                f"The {self.kind} of {str(self._target)!r} is not made a second time: this very task made it at "
+                f"{done.at} (v{done.number} of the audit), and now {self._move.describe(holder)} holds the alias. "
+                "Clearing a task does not undo what was decided since; a new DAG run does."
             )
 
     def _preview(self) -> dict[str, Any]:

@@ -192,7 +192,7 @@ class WandbApprovalOperator(TaskRunSource, ApprovalOperator):
                 before=entry.before if target.alias == self.alias else None,
                 approval={name: answer[name] for name in ("by", "at", "params")},
                 note=params.get(NOTE_PARAM) or None,
-                why=None if approved else why,
+                why=None if approved and answer["by"] is not None else why,
             ),
         )
 

@@ -6,6 +6,7 @@ import uuid
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from wandb_airflow_provider import settings
 from wandb_airflow_provider.audit import AuditEntry
 from wandb_airflow_provider.exceptions import WandbError
 from wandb_airflow_provider.promotion import TaskMark
@@ -38,7 +39,7 @@ def new_entry(
         event=event,
         at=datetime.now(UTC).isoformat(),
         target=target,
-        task=TaskMark(ti.dag_id, ti.run_id, ti.task_id, map_index(ti)),
+        task=TaskMark(ti.dag_id, ti.run_id, ti.task_id, map_index(ti), settings.deployment()),
         try_number=ti.try_number,
         people={"started_by": started_by, "owner": provenance["owner"]},
         links={"task_log": provenance["log_url"]},

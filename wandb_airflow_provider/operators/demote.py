@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from wandb_airflow_provider.exceptions import WandbConfigurationError
+from wandb_airflow_provider.exceptions import WandbConfigurationError, WandbPromotionLostError
 from wandb_airflow_provider.operators.alias import AliasOperator
 
 if TYPE_CHECKING:
@@ -34,7 +34,8 @@ class WandbDemoteOperator(AliasOperator):
     :param reason: Why; kept with the decision. (templated as ``note``)
     :param expected_holder: Refuse unless this version holds the alias; see :class:`AliasOperator`. (templated)
     :param dry_run: Push what would be changed, and write nothing.
-    :raises WandbPromotionRefusedError: another holder was expected. Not retried.
+    :raises WandbPromotionRefusedError: another holder was expected, or this task did it before and another version has
+        got the alias since. Not retried.
     :raises WandbPromotionLostError: another change of the alias won. Not retried.
     :raises WandbConfigurationError: no reason. Not retried.
     :raises WandbPermissionError: the key may not take the alias away. Not retried.
@@ -68,7 +69,8 @@ class WandbDemoteOperator(AliasOperator):
         move = self._move
         self._amend(links={"demotion_run": wandb_run.url})
         holder = move.holder()
-        began, before = self._recall_demotion(context, holder)
+        began, known = self._recall_demotion(context)
+        before = holder or known
         self._amend(before=before)
         if holder is None and began:
             entry = move.completed_before() or move.complete()
@@ -76,6 +78,12 @@ class WandbDemoteOperator(AliasOperator):
             self._require_expected(None)
             entry = move.write("unchanged")
         else:
+            if began and known is not None and known.digest != holder.digest:
+                raise WandbPromotionLostError(
+                    f"The demotion of {str(self._target)!r} was begun while {known} held the alias, and now "
+                    f"{move.describe(holder)} does. Not retried, because that would take it from another one."
+                )
+            self._require_first(holder)
             self._require_expected(holder)
             with move.announced():
                 self._remember(context, "", holder)
@@ -94,12 +102,8 @@ class WandbDemoteOperator(AliasOperator):
         self.log.info("Nothing holds %s now (before: %s).", self._target, previous or "nothing")
         return self._result(wandb_run, changed, previous, None)
 
-    def _recall_demotion(
-        self, context: Context, holder: ArtifactRef | None
-    ) -> tuple[bool, ArtifactRef | None]:
-        """Return whether a try before began this, and from whom the alias was or is taken."""
-        if holder is not None:
-            return False, holder
+    def _recall_demotion(self, context: Context) -> tuple[bool, ArtifactRef | None]:
+        """Return whether a try before began this and did not end it, and who held the alias then."""
         began, before = self._recall(context, "")
         if began:
             return True, before
@@ -107,7 +111,7 @@ class WandbDemoteOperator(AliasOperator):
         own = [
             entry
             for entry in self._audit.entries()
-            if entry.target == self._target and entry.task == self._move.entry.task
+            if entry.target == self._target and self._move.entry.task.recognises(entry.task)
         ]
         if own and own[-1].event == "intended":
             return True, own[-1].before

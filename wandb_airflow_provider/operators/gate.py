@@ -12,7 +12,6 @@ from wandb_airflow_provider.artifacts import ArtifactRef
 from wandb_airflow_provider.exceptions import (
     WandbConfigurationError,
     WandbGateFailedError,
-    WandbNotFoundError,
     WandbPermanentError,
 )
 from wandb_airflow_provider.identity import RunRef
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from wandb_airflow_provider.hooks.audit_log import AuditLog
-    from wandb_airflow_provider.registry import RegistryAlias
-    from wandb_airflow_provider.rules import Demand, RunEvidence
 
 __all__ = ["VERDICT_KEY", "WandbMetricGateOperator"]
 
@@ -45,8 +42,9 @@ class WandbMetricGateOperator(WandbBaseOperator, SkipMixin):
 
     Pushes the verdict as return value and under ``wandb_verdict``, whether it passed or not. The gate's own run, the
     evaluated run and the pipeline run each get it as ``gate/passed``, ``gate/summary`` and the table
-    ``gate/outcomes``; in the pipeline run the keys begin with ``gate/<task_id>/``. With a baseline alias the verdict is
-    also appended to the audit of its collection, and sent with the asset events of the task's outlets.
+    ``gate/outcomes``; in the pipeline run the keys begin with ``gate/<task_id>/``. With a baseline alias the verdict,
+    or why there is none, is first appended to the audit of its collection, and sent with the asset events of the task's
+    outlets.
 
     :param rules: Rules, their JSON values, whose bounds may be templates, or YAML text of these. (templated)
     :param run: The evaluated run: its ``wandb_run`` XCom, or ``entity/project/run_id``. (templated)
@@ -65,8 +63,8 @@ class WandbMetricGateOperator(WandbBaseOperator, SkipMixin):
         skips only the tasks directly downstream, and leaves the rest to their trigger rules.
     :param check_candidate_use: Refuse an evaluated run that has neither used nor logged content of the candidate's
         digest: its figures are another version's.
-    :raises WandbGateFailedError: a rule does not hold, the evaluated run has not finished, or has not used the
-        candidate. Not retried.
+    :raises WandbGateFailedError: a rule does not hold, the evaluated run or one compared with has not finished, or the
+        evaluated one has not used the candidate. Not retried.
     :raises WandbConfigurationError: no rules, a wrong argument, or scipy is missing for a statistical test. Nothing
         was read or sent. Not retried.
     :raises WandbNotFoundError: the evaluated run or the candidate does not exist. Not retried.
@@ -146,11 +144,13 @@ class WandbMetricGateOperator(WandbBaseOperator, SkipMixin):
 
         try:
             verdict = self._judge()
-        except WandbGateFailedError as error:
+        except WandbPermanentError as error:
             self._write_down(context, wandb_run, why=str(error))
             raise
         value = verdict.to_json()
-        # Pushed before anything can fail or skip: Airflow stores a return value only on plain success.
+        # Before anyone can read it from XCom: a promotion looks there whether this gate has said so.
+        self._write_down(context, wandb_run, verdict)
+        # Pushed before anything else can fail or skip: Airflow stores a return value only on plain success.
         context["ti"].xcom_push(key=VERDICT_KEY, value=value)
         if self.do_xcom_push:
             context["ti"].xcom_push(key="return_value", value=value)
@@ -158,7 +158,6 @@ class WandbMetricGateOperator(WandbBaseOperator, SkipMixin):
         log_verdict(self.hook, wandb_run, verdict, self._parsed_rules)
         root, instance = self._place(context, self.hook.entity, self.hook.project)
         show_verdict(self.hook, wandb_run, verdict, RunRef.from_json(root) if root else None, instance)
-        self._write_down(context, wandb_run, verdict)
         if not verdict.passed and self.mode == "fail":
             raise WandbGateFailedError(f"The gate stops here: {verdict.summary}")
         return value
@@ -197,7 +196,13 @@ class WandbMetricGateOperator(WandbBaseOperator, SkipMixin):
                 )
 
     def _judge(self) -> Verdict:
-        from wandb_airflow_provider.hooks.evidence import FINISHED, candidate_use, read_baselines, read_run
+        from wandb_airflow_provider.hooks.evidence import (
+            FINISHED,
+            candidate_use,
+            read_baselines,
+            read_holder,
+            read_run,
+        )
         from wandb_airflow_provider.operators.candidate import read_candidate
 
         record = self.hook.get_run(self._evaluated_run)
@@ -213,6 +218,9 @@ class WandbMetricGateOperator(WandbBaseOperator, SkipMixin):
         holder = self.hook.get_alias(target.registry, target.collection, target.alias) if target else None
         demands = [demand for rule in self._parsed_rules for demand in rule.demands()]
         held = [demand for demand in demands if demand.subject == HOLDER]
+        figures = None
+        if holder and target and held:
+            figures = read_holder(self.hook, holder, target, held, judged=(candidate, record))
         return evaluate(
             self._parsed_rules,
             read_run(self.hook, record, [demand for demand in demands if demand.subject == EVALUATED]),
@@ -220,7 +228,7 @@ class WandbMetricGateOperator(WandbBaseOperator, SkipMixin):
             run=record.ref,
             evaluated_at=datetime.now(UTC),
             baseline=holder,
-            baseline_metrics=self._figures_of(holder, target, held) if holder and target and held else None,
+            baseline_metrics=figures,
             baselines=read_baselines(self.hook, record, demands),
             candidate_use=use,
         )
@@ -234,24 +242,6 @@ class WandbMetricGateOperator(WandbBaseOperator, SkipMixin):
                 "used again."
             )
 
-    def _figures_of(
-        self, holder: ArtifactRef, target: RegistryAlias, demands: Sequence[Demand]
-    ) -> RunEvidence | None:
-        """Read the run that evaluated the holder: as recorded at promotion, else the one that logged it."""
-        from wandb_airflow_provider.hooks.evidence import read_run
-        from wandb_airflow_provider.promotion import PromotionRecord
-
-        record = PromotionRecord.find(self.hook.artifact_metadata(holder.source or holder), target)
-        path = record.verdict.run.path if record else holder.source_run
-        if path is None:
-            self.log.warning("W&B knows no run behind %s; comparing with it is not possible.", holder)
-            return None
-        try:
-            return read_run(self.hook, self.hook.get_run(RunRef.from_json(path)), demands)
-        except WandbNotFoundError as error:
-            self.log.warning("The run that evaluated %s is gone: %s", holder, error)
-            return None
-
     def _write_down(
         self, context: Context, wandb_run: wandb.Run, verdict: Verdict | None = None, why: str | None = None
     ) -> None:
@@ -260,7 +250,10 @@ class WandbMetricGateOperator(WandbBaseOperator, SkipMixin):
         from wandb_airflow_provider.operators.decision import new_entry, settle, verdict_entry
 
         target = self._baseline_target
-        if target is None or wandb_run.offline or wandb_run.disabled:
+        if target is None:
+            return
+        if wandb_run.offline or wandb_run.disabled:
+            self.log.warning("This task's run is not in W&B, nor is its verdict in the audit of %s.", target)
             return
         links = {"gate_run": wandb_run.url}
         if verdict is not None:
@@ -277,8 +270,8 @@ class WandbMetricGateOperator(WandbBaseOperator, SkipMixin):
         try:
             settle(context, self._audit, entry._replace(why=why))
         except WandbPermanentError as error:
-            # What moves an alias is refused without an audit; to judge moves nothing.
-            self.log.warning("The verdict stands, and is not in the audit %s: %s", self._audit.path, error)
+            # What moves an alias is refused without an audit; to judge moves nothing, and the finding stands.
+            self.log.warning("What the gate found is not in the audit %s: %s", self._audit.path, error)
         finally:
             self._audit = None
 

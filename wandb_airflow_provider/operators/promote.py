@@ -52,15 +52,21 @@ class WandbPromoteOperator(AliasOperator):
         has the digest that was judged. (templated)
     :param approval: The output of Airflow's ``ApprovalOperator``. Once given, a missing answer refuses the
         promotion. (templated)
+    :param allow_default_approval: Take an approval that nobody gave: Airflow's default answer, when nobody answered
+        in time.
+    :param audited_verdict: Refuse a verdict that the audit of the collection does not have just so, as a gate writes it
+        down whose ``baseline_registry`` and ``baseline_collection`` are these. False for a verdict that other code
+        has made: then whoever may write the XCom decides.
     :param stages: Aliases in the order in which a version passes them, ``["dev", "staging", "production"]`` say:
-        refused unless the audit has a promotion of this digest, with its own verdict, to each one before ``alias``,
-        which no rollback or demotion has undone.
+        refused unless a gate wrote down the verdict for ``alias`` itself, and the audit has a promotion of this digest
+        to each one before, with a verdict written down for that one, which no rollback or demotion has undone.
     :param note: Free text kept with the promotion. (templated)
     :param expected_holder: Refuse unless this version holds the alias; ``verdict`` for the baseline that the gate
         compared with, so that a version promoted since is not replaced unseen. See :class:`AliasOperator`. (templated)
     :param dry_run: Push what would be changed, and write nothing.
-    :raises WandbPromotionRefusedError: the verdict did not pass, the version is not the one that was judged,
-        the approval was refused, a stage is missing, or another holder was expected. Not retried.
+    :raises WandbPromotionRefusedError: the verdict did not pass or is not in the audit, the version is not the one
+        that was judged, the approval was refused, by nobody, or older than the verdict, a stage is missing, another
+        holder was expected, or this task did it before and the alias has moved since. Not retried.
     :raises WandbPromotionLostError: another change of the alias won, or came after the gate had compared. Not retried.
     :raises WandbConfigurationError: no verdict, or a name that W&B would refuse. Not retried.
     :raises WandbPermissionError: the key may not move the alias. Not retried.
@@ -76,6 +82,8 @@ class WandbPromoteOperator(AliasOperator):
         verdict: Any,
         candidate: Any = None,
         approval: Any = None,
+        allow_default_approval: bool = False,
+        audited_verdict: bool = True,
         stages: Sequence[str] = (),
         **kwargs: Any,
     ) -> None:
@@ -83,19 +91,27 @@ class WandbPromoteOperator(AliasOperator):
         self.verdict = verdict
         self.candidate = candidate
         self.approval = approval
+        self.allow_default_approval = allow_default_approval
+        self.audited_verdict = audited_verdict
         self.stages = list(stages)
         self.names_candidate = candidate is not None
         self.needs_approval = approval is not None
+        if self.stages and not audited_verdict:
+            raise WandbConfigurationError(
+                f"Task {self.task_id!r}: with stages, each alias needs a verdict that a gate wrote down for it: leave "
+                "out audited_verdict=False."
+            )
         if self.stages and "{{" not in self.alias:
             self._stages_before()
 
     def check(self) -> None:
         """Check everything that can be checked by reading."""
+        from wandb_airflow_provider.operators.admission import Admission
         from wandb_airflow_provider.operators.candidate import parse_json, parse_path, read_candidate
         from wandb_airflow_provider.promotion import Approval
 
-        target, stages = self._target, self._stages_before()
-        self._verdict = verdict = Verdict.from_json(parse_json(self.verdict))
+        target, stages, judged = self._target, self._stages_before(), parse_json(self.verdict)
+        self._verdict = verdict = Verdict.from_json(judged)
         self._amend(
             after=verdict.candidate, verdict=verdict.to_json(), links={"evaluated_run": verdict.run.url}
         )
@@ -104,7 +120,9 @@ class WandbPromoteOperator(AliasOperator):
                 f"{verdict.candidate} is not promoted to {str(target)!r}: its verdict did not pass. {verdict.summary}"
             )
         self._consent = Approval.from_json(parse_json(self.approval)) if self.needs_approval else None
-        self._amend(approval=self._consent.to_json() if self._consent else None)
+        if self._consent is not None:
+            self._amend(approval=self._consent.to_json())
+            self._consent.require(verdict.evaluated_at, by_nobody=self.allow_default_approval)
         given = parse_path(self.candidate, "candidate") if self.names_candidate else verdict.candidate
         self._version = read_candidate(self.hook, given)
         self._amend(after=self._version, links={"version_page": self._version.url})
@@ -113,14 +131,17 @@ class WandbPromoteOperator(AliasOperator):
                 f"{self._version} is not promoted to {str(target)!r}: its digest is {self._version.digest!r}, and the "
                 f"verdict judged {verdict.candidate} with the digest {verdict.digest!r}. Run the gate on this version."
             )
-        if stages:
-            self._require_stages(stages)
+        self._admission = Admission(self._audit, self._move.entry._replace(verdict=judged))
+        if self.audited_verdict:
+            self._admission.require_verdict(for_alias=bool(self.stages))
+        self._admission.require_stages(stages)
 
     def plan(self) -> dict[str, Any]:
         """Return what would be done now."""
         holder = self._move.holder()
         held = holder is not None and holder.digest == self._version.digest
         if not held:
+            self._admission.require_first(lambda: self._move.describe(holder))
             self._require_holder(holder)
         current = holder if held else self._version
         return {
@@ -143,13 +164,15 @@ class WandbPromoteOperator(AliasOperator):
         holder = move.holder()
         held = holder is not None and holder.digest == version.digest
         # A try before may have moved the alias and died: its record still knows who held it then.
-        resumed = found is not None and found.state == "started" and found.task == move.entry.task
+        resumed = found is not None and found.state == "started" and move.entry.task.recognises(found.task)
         before = found.previous if found is not None and resumed else holder
         if not resumed:
             resumed, known = self._recall(context, version.digest)
             before = known if resumed else before
-        if not held and not resumed:
-            self._require_holder(holder)
+        if not held:
+            self._admission.require_first(lambda: move.describe(holder))
+            if not resumed:
+                self._require_holder(holder)
         record = (
             found
             if found is not None and held
@@ -168,7 +191,8 @@ class WandbPromoteOperator(AliasOperator):
         else:
             self._amend(after=holder, data=self._used_data() if resumed else ())
             entry = move.completed_before() or move.complete() if resumed else move.write("unchanged")
-        if record.state != "completed":
+        # That of another task is left to its retry, which knows it by this.
+        if record.state != "completed" and move.entry.task.recognises(record.task):
             record = record.completed()
             metadata = self.hook.artifact_metadata(version)
             self.hook.update_artifact_metadata(version, record.added_to(metadata))
@@ -256,13 +280,3 @@ class WandbPromoteOperator(AliasOperator):
             )
         before = self.stages[: self.stages.index(self.alias)]
         return [RegistryAlias(self.registry, self.collection, stage) for stage in before]
-
-    def _require_stages(self, stages: Sequence[RegistryAlias]) -> None:
-        trail = self._audit.trail()
-        found = [trail.stage_problem(stage, self._version.digest) for stage in stages]
-        problems = [problem for problem in found if problem]
-        if problems:
-            raise WandbPromotionRefusedError(
-                f"{self._version} is not promoted to {str(self._target)!r}, because it {', and '.join(problems)}. The "
-                f"stages are {' → '.join(self.stages)}; the audit is {trail.path!r}."
-            )

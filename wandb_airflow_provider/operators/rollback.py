@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from wandb_airflow_provider.artifacts import ArtifactRef
-from wandb_airflow_provider.exceptions import WandbPromotionRefusedError
+from wandb_airflow_provider.exceptions import WandbConfigurationError, WandbPromotionRefusedError
 from wandb_airflow_provider.operators.alias import AliasOperator
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from wandb_airflow_provider.audit import ChangeKind
 
 __all__ = ["WandbRollbackOperator"]
+
+_VERSION = re.compile(r"v\d+")
 
 
 class WandbRollbackOperator(AliasOperator):
@@ -34,13 +37,17 @@ class WandbRollbackOperator(AliasOperator):
     :param registry: Name of the registry, without the prefix of its project. (templated)
     :param collection: Collection in the registry. (templated)
     :param alias: The alias to move back. (templated)
-    :param version: The collection's version to restore, ``v3`` for example. Default, also for an empty text: the
-        recorded previous holder. (templated)
+    :param version: The collection's version to restore, ``v3`` for example, which must have held the alias. Default,
+        also for an empty text: the recorded previous holder. (templated)
+    :param allow_never_promoted: Take any version of the collection, also one that never held the alias, as far as the
+        audit knows.
     :param note: Why, kept with the rollback. (templated)
     :param expected_holder: Refuse unless this version holds the alias; see :class:`AliasOperator`. (templated)
     :param dry_run: Push what would be changed, and write nothing.
     :raises WandbPromotionRefusedError: nothing holds the alias, no previous holder is recorded, its content
-        has changed, or another holder was expected. Not retried.
+        has changed, the named version never held the alias, another holder was expected, or this task did it before
+        and the alias has moved since. Not retried.
+    :raises WandbConfigurationError: ``version`` is no version's number, but an alias for example. Not retried.
     :raises WandbPromotionLostError: another change of the alias won. Not retried.
     :raises WandbArtifactNotFoundError: the version to restore does not exist any more. Not retried.
     :raises WandbUnavailableError: W&B could not be reached, or the audit not be written. Retried.
@@ -49,9 +56,22 @@ class WandbRollbackOperator(AliasOperator):
     kind: ClassVar[ChangeKind] = "rollback"
     template_fields: Sequence[str] = (*AliasOperator.template_fields, "version")
 
-    def __init__(self, *, version: str | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, *, version: str | None = None, allow_never_promoted: bool = False, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.version = version
+        self.allow_never_promoted = allow_never_promoted
+        if "{{" not in str(version):
+            self.check()
+
+    def check(self) -> None:
+        """Refuse what is not the number of a version: an alias may point to another one by then."""
+        if self.version and not _VERSION.fullmatch(str(self.version)):
+            raise WandbConfigurationError(
+                f"Task {self.task_id!r}: version is {self.version!r}; expected the number of a version, 'v3' for "
+                "example."
+            )
 
     def plan(self) -> dict[str, Any]:
         """Return what would be done now."""
@@ -77,6 +97,7 @@ class WandbRollbackOperator(AliasOperator):
             entry = move.completed_before() or move.complete()
         else:
             self._amend(before=holder)
+            self._require_first(holder)
             self._require_expected(holder)
             restored, overthrown = self._to_restore(holder, source), holder
             changed = restored.digest != holder.digest
@@ -113,9 +134,12 @@ class WandbRollbackOperator(AliasOperator):
 
         target = self._target
         if self.version:
-            return self.hook.get_artifact(
+            named = self.hook.get_artifact(
                 f"{self.hook.registry_project(target.registry)}/{target.collection}:{self.version}"
             )
+            if not self.allow_never_promoted and named.digest != holder.digest:
+                self._require_held_before(named)
+            return named
         record = PromotionRecord.find(self.hook.artifact_metadata(source), target)
         # Two promotions of one version at once may lose one of their records, and never an entry of the audit.
         previous = record.previous if record else self._audit.trail().holder_before(target, holder.digest)
@@ -133,13 +157,28 @@ class WandbRollbackOperator(AliasOperator):
             )
         return restored
 
+    def _require_held_before(self, named: ArtifactRef) -> None:
+        """Refuse a version that nobody ever let have the alias."""
+        from wandb_airflow_provider.promotion import PromotionRecord
+
+        target = self._target
+        if self._audit.trail().ever_held(target, named.digest):
+            return
+        record = PromotionRecord.find(self.hook.artifact_metadata(named.source or named), target)
+        if record is None or record.state != "completed":
+            raise WandbPromotionRefusedError(
+                f"{named} never held {str(target)!r}, as far as the audit {self._audit.path!r} knows: a rollback gives "
+                "an alias back, and no gate let this version have it. Promote it through a gate, or set "
+                "allow_never_promoted=True where that is meant."
+            )
+
     def _rollback_of(self, source: ArtifactRef) -> dict[str, Any] | None:
         """Return what this task, in a try before, has kept with the version that holds the alias now."""
         from wandb_airflow_provider.promotion import ROLLBACK_KEY, TaskMark
 
         kept: dict[str, Any] = self.hook.artifact_metadata(source).get(ROLLBACK_KEY, {})
         value: dict[str, Any] | None = kept.get(str(self._target))
-        mine = value is not None and TaskMark.from_json(value["task"]) == self._move.entry.task
+        mine = value is not None and self._move.entry.task.recognises(TaskMark.from_json(value["task"]))
         return value if mine else None
 
     def _keep(self, origin: ArtifactRef, holder: ArtifactRef, page: str | None) -> None:

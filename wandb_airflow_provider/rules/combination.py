@@ -115,9 +115,11 @@ class AnyOf(_Combination):
     def judge(self, evidence: Evidence) -> Outcome:
         """Judge every rule, also after one that holds."""
         parts = tuple(rule.judge(evidence) for rule in self.rules)
-        held = [part.sentence for part in parts if part.passed]
-        if held:
-            return self.outcome("passed", held[0], parts=parts)
+        if self.holds(parts):
+            # What holds by a figure tells more than what holds because nothing was there.
+            held = next((part for part in parts if part.passed and part.saw), None)
+            said = held or next(part for part in parts if part.passed)
+            return self.outcome("passed", said.sentence, parts=parts)
         return self.outcome(
             "none_holds", "none of these holds: " + "; ".join(part.sentence for part in parts), parts=parts
         )

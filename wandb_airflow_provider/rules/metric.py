@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from math import fsum
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from wandb_airflow_provider.rules.bounds import is_finite, number_text
 from wandb_airflow_provider.rules.comparison import BoundedRule
@@ -55,7 +55,8 @@ class MetricRule(BoundedRule):
         same data (``production/mrr``). Default: the metric of the same name, measured when the current
         holder of the alias was evaluated.
     :param baseline_run: ``entity/project/run_id`` of the run to compare with.
-    :param last_good: Compare with the median of so many runs before this one that a gate let pass.
+    :param last_good: Compare with the median of so many runs before this one that a gate let pass, or of as many as
+        there are; the outcome says of how many.
     :param when_no_baseline: What to make of there being no baseline at all, as before a first promotion: ``fail``,
         ``warn`` or ``pass``. A baseline that is there but lacks the figure always fails.
     :param on_missing: What to make of a metric that was not logged, or too few values: ``fail``, ``warn``, ``pass``.
@@ -96,6 +97,8 @@ class MetricRule(BoundedRule):
             self.refuse("'samples' has no effect without 'min_samples'")
         if self.window is not None and (self.min_samples or 0) > self.window:
             self.refuse("'min_samples' is more than the window holds")
+        if self.against == self.metric:
+            self.refuse("'against' is the metric itself")
         self.check_comparison()
 
     @property
@@ -143,7 +146,8 @@ class MetricRule(BoundedRule):
             if count.value < (self.min_samples or 0):
                 sentence = f"{name} rests on {samples} examples, {self.min_samples} are needed"
                 return self.outcome("too_few", sentence, samples=samples)
-        baseline = None
+        baseline, about = None, ""
+        figures: dict[str, Any] = {"samples": samples}
         if self.needs_baseline:
             source = self.against or self.metric
             held = self.baseline_figure(evidence, lambda run: self._figure(run, source))
@@ -153,18 +157,21 @@ class MetricRule(BoundedRule):
                 sentence = f"{name} cannot be compared: the baseline's {source} {describe_fault(held)}"
                 return self.outcome(BASELINE_REASONS[held.fault], sentence, value, samples=samples)
             baseline = held.value if held is not None else None
+            if self.last_good and held is not None:
+                runs = len(evidence.baselines[self.baseline_subject] or ())
+                figures["details"] = {"baseline_runs": runs}
+                about = f"; of {self.last_good} good runs there are {runs}" if runs < self.last_good else ""
         shown = f"{name} = {number_text(value, self.unit)}"
         broken = list(self.bounds.broken(value, baseline))
         if broken:
-            sentence = f"{shown}: " + "; ".join(text for _, text in broken)
-            return self.outcome(broken[0][0], sentence, value, baseline=baseline, samples=samples)
+            sentence = f"{shown}: " + "; ".join(text for _, text in broken) + about
+            return self.outcome(broken[0][0], sentence, value, baseline=baseline, **figures)
         if self.needs_baseline and baseline is None:
             return self.outcome(
                 "no_baseline_allowed", f"{shown}; there is no baseline yet", value, samples=samples
             )
-        return self.outcome(
-            "passed", f"{shown} satisfies {self.threshold}", value, baseline=baseline, samples=samples
-        )
+        sentence = f"{shown} satisfies {self.threshold}{about}"
+        return self.outcome("passed", sentence, value, baseline=baseline, **figures)
 
     def agrees(self, outcome: Outcome) -> bool:
         """Return whether an outcome that does not stop follows from its own figures."""
@@ -193,7 +200,8 @@ class MetricRule(BoundedRule):
         figures = [measure(found) for _, found in points]
         wrong = next((figure for figure in figures if figure.value is None), None)
         if wrong is not None:
-            return wrong
+            # A point without a figure is not a history that is not there, which 'on_missing' could excuse.
+            return wrong if wrong.fault != "missing" else wrong._replace(fault="wrong_type")
         values = [figure.value for figure in figures if figure.value is not None]
         value = _aggregate(self.aggregate, [step for step, _ in points], values)
         if value is None or not is_finite(value):

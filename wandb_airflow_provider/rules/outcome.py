@@ -94,8 +94,8 @@ class Outcome(Record):
 
     @property
     def saw(self) -> bool:
-        """Whether a figure of the evaluated run was seen."""
-        return self.value is not None or any(part.saw for part in self.parts)
+        """Whether it rests on a figure of the evaluated run; a combination by a rule in it that holds and saw one."""
+        return self.value is not None or any(part.passed and part.saw for part in self.parts)
 
     @property
     def result(self) -> Literal["passed", "warning", "failed"]:

@@ -102,6 +102,8 @@ class PairedRule(ComparingRule):
             )
         if self.against_column is not None and (self.against or self.baseline_run):
             self.refuse("give 'against_column', 'against' or 'baseline_run', not two of them")
+        if self.against_column == self.column or self.against == self.table:
+            self.refuse("it is compared with itself: 'against' and 'against_column' must be others")
         if self.against_column is None and self.key is None:
             self.refuse("'key' is needed to pair the rows of two tables: name the column of the example's id")
         self.check_comparison()
@@ -159,10 +161,13 @@ class PairedRule(ComparingRule):
         value = mean(list(mine.values()))
         theirs = self._baseline(evidence)
         if theirs is None:
+            if len(mine) < self.min_samples:
+                return self._too_few(len(mine), "examples")
             if self.when_no_baseline == "pass":
                 shown = f"{self.subject} = {number_text(value, self.unit)}; there is no baseline yet"
                 return self.outcome("no_baseline_allowed", shown, value, samples=len(mine))
-            return self.outcome("no_baseline", self.tells_baseline_missing(self.subject), value)
+            missing = self.tells_baseline_missing(self.subject)
+            return self.outcome("no_baseline", missing, value, samples=len(mine))
         if isinstance(theirs, _Unusable):
             reason = theirs.reason or BASELINE_REASONS[theirs.figure.fault]
             return self.outcome(
@@ -177,12 +182,12 @@ class PairedRule(ComparingRule):
             )
             return self.outcome("pairs_incomplete", sentence, value, samples=len(keys))
         if len(keys) < self.min_samples:
-            return self.outcome(
-                "too_few",
-                f"{self.subject} rests on {len(keys)} pairs, {self.min_samples} are needed",
-                samples=len(keys),
-            )
+            return self._too_few(len(keys), "pairs")
         return self._tested([mine[key] for key in keys], [theirs[key] for key in keys])
+
+    def _too_few(self, count: int, what: str) -> Outcome:
+        sentence = f"{self.subject} rests on {count} {what}, {self.min_samples} are needed"
+        return self.outcome("too_few", sentence, samples=count)
 
     def _tested(self, mine: list[float], theirs: list[float]) -> Outcome:
         from wandb_airflow_provider.rules.paired_tests import paired_test
@@ -232,9 +237,9 @@ class PairedRule(ComparingRule):
             return outcome.value is None
         if outcome.value is None:
             return False
-        if outcome.baseline_value is None:
-            return self.excuses_no_baseline(outcome.reason)
         enough = (outcome.samples or 0) >= self.min_samples
+        if outcome.baseline_value is None:
+            return enough and self.excuses_no_baseline(outcome.reason)
         return outcome.reason == "passed" and enough and self._shown(outcome.details)
 
     def _baseline(self, evidence: Evidence) -> dict[Any, float] | _Unusable | None:
@@ -242,8 +247,10 @@ class PairedRule(ComparingRule):
             return self._values(evidence.run, self.table, self.against_column)
         if self.against:
             found = self._values(evidence.run, self.against, self.column)
-            missing = isinstance(found, _Unusable) and found.figure.fault == "missing" and not found.reason
-            return None if missing and not evidence.has_holder else found
+            # A table that is there, and has no such column or no rows, is a baseline that lacks its figures.
+            missing = isinstance(found, _Unusable) and found.figure.fault == "missing"
+            absent = missing and self.against not in evidence.run.tables
+            return None if absent and not evidence.has_holder else found
         runs = evidence.baselines.get(self.baseline_subject, ())
         if runs is None:
             return None
@@ -260,13 +267,13 @@ class PairedRule(ComparingRule):
         if absent:
             return _Unusable(Figure(None, "missing"), f"has no column {', '.join(map(repr, absent))}")
         cells = table.column(column) or []
-        keys = (
-            [str(key) for key in table.column(self.key) or []]
-            if self.key
-            else list(map(str, range(len(cells))))
-        )
+        names = (table.column(self.key) or []) if self.key else range(len(cells))
+        keys = [str(name) for name in names]
         if not cells:
             return _Unusable(Figure(None, "missing"), "has no rows")
+        # Two rows that nobody named need not be the same example.
+        if any(name is None or name != name for name in names):
+            return _Unusable(Figure(None), f"has a row without {self.key!r}", "pairs_ambiguous")
         if len(set(keys)) < len(keys):
             return _Unusable(Figure(None), f"has the same {self.key!r} in several rows", "pairs_ambiguous")
         figures = [measure(cell, truths=True) for cell in cells]

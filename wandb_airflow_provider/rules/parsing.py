@@ -105,15 +105,32 @@ def has_templates(value: Any) -> bool:
 def _list_of(value: Any) -> Any:
     """Return what YAML text holds, and of a file's mapping the list."""
     if isinstance(value, str):
-        import yaml  # type: ignore[import-untyped]
-
-        try:
-            value = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise WandbConfigurationError(f"The rules are not YAML: {error}") from error
+        value = _read_yaml(value)
     if isinstance(value, Mapping) and "rules" in value and set(value) <= _FILE_KEYS:
         return value["rules"]
     return value
+
+
+def _read_yaml(text: str) -> Any:
+    """Read YAML. Of an option given twice YAML would take the last: the rule before a forgotten dash would be lost."""
+    import yaml  # type: ignore[import-untyped]
+
+    class Loader(yaml.SafeLoader):  # type: ignore[misc]
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+            given: set[str] = set()
+            for key, _ in node.value:
+                if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                    if key.value in given:
+                        raise yaml.constructor.ConstructorError(
+                            None, None, f"{key.value!r} is given twice in one mapping", key.start_mark
+                        )
+                    given.add(key.value)
+            return super().construct_mapping(node, deep)
+
+    try:
+        return yaml.load(text, Loader)  # noqa: S506 -- a safe loader
+    except yaml.YAMLError as error:
+        raise WandbConfigurationError(f"The rules are not YAML: {error}") from error
 
 
 def shorten(value: Any) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from math import fsum
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from wandb_airflow_provider.rules.bounds import Bounds, is_finite, number_text
 from wandb_airflow_provider.rules.comparison import BoundedRule
@@ -22,10 +22,12 @@ from wandb_airflow_provider.rules.evidence import (
 )
 from wandb_airflow_provider.rules.outcome import BASELINE_REASONS, VALUE_REASONS, Outcome, Reason
 
+if TYPE_CHECKING:
+    from wandb_airflow_provider.rules.slices import Slice
+
 __all__ = ["TableRule"]
 
 _AGGREGATES = ("mean", "median", "min", "max", "sum", "count")
-_WHOLE = "all"
 _MAX_SLICES = 500
 
 
@@ -41,8 +43,9 @@ class TableRule(BoundedRule):
     :param aggregate: ``mean``, ``median``, ``min``, ``max``, ``sum`` or ``count`` of the column's cells.
     :param by: Column or columns whose values make the slices. Default: the whole table.
     :param min_samples: Slices of fewer rows are reported and not judged; when no slice is left, or the whole table
-        is judged and has fewer, that is too few.
-    :param expect: Slices that must be there and be judged; without one of them the rule fails.
+        is judged and has fewer, that is too few. A baseline's slice of fewer rows is none to compare with.
+    :param expect: Slices that must be there and be judged; without one of them the rule fails. Of several columns the
+        values with commas between: ``de, short``.
     :param against: Key of another table of the *evaluated run itself* to compare with, slice by slice. Default, with
         a change bound: the table of the same name of the run that evaluated the alias's current holder. A slice
         that only the baseline has fails; one that only the candidate has falls under ``when_no_baseline``.
@@ -78,6 +81,8 @@ class TableRule(BoundedRule):
             self.refuse("'min_samples' must be a whole number of at least 1, got None")
         if self.expect and not self.by:
             self.refuse("'expect' has no effect without 'by'")
+        if self.against == self.table:
+            self.refuse("'against' is the table itself")
         self.check_comparison()
 
     @property
@@ -108,7 +113,7 @@ class TableRule(BoundedRule):
             return self.outcome(VALUE_REASONS[found.fault], sentence)
         if len(found) > _MAX_SLICES:
             return self.outcome("too_many_slices", f"{self.subject}: more than {_MAX_SLICES} slices")
-        held: dict[str, Figure] | None = {}
+        held: dict[Slice, Figure] | None = {}
         if self.needs_baseline:
             read = self._baseline(evidence)
             if isinstance(read, Figure):
@@ -124,6 +129,8 @@ class TableRule(BoundedRule):
         slices = outcome.details.get("slices")
         if not isinstance(slices, list) or not slices or {"name", "value", "samples"} - set(slices[0]):
             return False
+        if len({part["name"] for part in slices}) < len(slices):
+            return False
         judged = [part for part in slices if part.get("reason") != "not_judged"]
         if not judged or not set(self.expect) <= {part["name"] for part in judged}:
             return False
@@ -137,13 +144,17 @@ class TableRule(BoundedRule):
                 return False
         return outcome.value in [part["value"] for part in judged]
 
-    def _judge_slices(self, found: dict[str, Figure], held: dict[str, Figure] | None) -> Outcome:
+    def _judge_slices(self, found: dict[Slice, Figure], held: dict[Slice, Figure] | None) -> Outcome:
         """:param held: The baseline's slices; None when there is no baseline at all."""
-        large = {n: f for n, f in found.items() if (f.samples or 0) >= self.min_samples}
-        small = [_row(name, found[name], "not_judged") for name in found if name not in large]
-        lost = [name for name in self.expect if name not in large]
+        from wandb_airflow_provider.rules.slices import WHOLE, slice_names
+
+        names = slice_names({**found, **(held or {})})
+        large = {key: figure for key, figure in found.items() if self._is_large(figure)}
+        small = [_row(names[key], found[key], "not_judged") for key in found if key not in large]
+        judged = {names[key] for key in large}
+        lost = [name for name in self.expect if name not in judged]
         if self.by and held:
-            lost += [n for n, f in held.items() if (f.samples or 0) >= self.min_samples and n not in large]
+            lost += [names[key] for key, f in held.items() if self._is_large(f) and key not in large]
         worst = _worst(self.bounds, large)
         if not large and not lost:
             most = max((figure.samples or 0 for figure in found.values()), default=0)
@@ -151,12 +162,12 @@ class TableRule(BoundedRule):
             sentence = f"{self.subject}: {what} has {most}, {self.min_samples} are needed"
             return self.outcome("too_few", sentence, samples=most, details={"slices": small})
         rows, failures = small, list[tuple[Reason, str]]()
-        for name, figure in large.items():
-            baseline = None if held is None else held.get(name)
-            reason, text = self._judge_slice(figure, baseline, has_baseline=bool(held and name in held))
-            rows = [*rows, _row(name, figure, reason, baseline)]
+        for key, figure in large.items():
+            baseline = held.get(key) if held else None
+            reason, text = self._judge_slice(figure, baseline)
+            rows = [*rows, _row(names[key], figure, reason, baseline)]
             if reason not in ("passed", "no_baseline_allowed"):
-                failures.append((reason, f"{name}: {text}" if self.by else text))
+                failures.append((reason, f"{names[key]}: {text}" if self.by else text))
         for name in dict.fromkeys(lost):
             failures.insert(0, ("slice_missing", f"{name} is not there with {self.min_samples} rows"))
         # What only lacks a baseline gives the reason where nothing else is wrong: a policy may let it be a warning.
@@ -165,8 +176,8 @@ class TableRule(BoundedRule):
             "details": {"slices": rows},
             "samples": sum(figure.samples or 0 for figure in large.values()),
         }
-        if not self.by and held and _WHOLE in held:
-            figures["baseline"] = held[_WHOLE].value
+        if not self.by and held and WHOLE in held:
+            figures["baseline"] = held[WHOLE].value
         if failures:
             texts = "; ".join(text for _, text in failures[:5])
             more = f"; and {len(failures) - 5} more" if len(failures) > 5 else ""
@@ -184,55 +195,61 @@ class TableRule(BoundedRule):
             **figures,
         )
 
-    def _judge_slice(
-        self, figure: Figure, baseline: Figure | None, *, has_baseline: bool
-    ) -> tuple[Reason, str]:
+    def _is_large(self, figure: Figure) -> bool:
+        return (figure.samples or 0) >= self.min_samples
+
+    def _judge_slice(self, figure: Figure, baseline: Figure | None) -> tuple[Reason, str]:
         if figure.value is None:
             # 'on_missing' is about the table: it must not let the other slices pass.
             reason = "slice_missing" if figure.fault == "missing" else VALUE_REASONS[figure.fault]
             return reason, f"{self.column} {describe_fault(figure)}"
-        if has_baseline and baseline is not None and baseline.value is None:
-            return BASELINE_REASONS[
-                baseline.fault
-            ], f"the baseline's {self.column} {describe_fault(baseline)}"
+        if baseline is not None and baseline.value is None:
+            return (
+                BASELINE_REASONS[baseline.fault],
+                f"the baseline's {self.column} {describe_fault(baseline)}",
+            )
         against = baseline.value if baseline is not None else None
         broken = list(self.bounds.broken(figure.value, against))
         if broken:
             texts = "; ".join(text for _, text in broken)
             return broken[0][0], f"{number_text(figure.value, self.unit)} {texts}"
-        if self.needs_baseline and against is None:
+        if self.needs_baseline and (baseline is None or not self._is_large(baseline)):
+            if baseline is not None and not self.by:
+                few = baseline._replace(fault="too_few", found=self.min_samples)
+                return "baseline_too_few", f"the baseline's table {describe_fault(few)}"
+            # Nor is what holds against a handful of rows shown to hold.
             if self.when_no_baseline != "pass":
-                return "no_baseline", "has no baseline to compare with"
+                few_rows = f" of {self.min_samples} rows" if baseline is not None else ""
+                return "no_baseline", f"has no baseline{few_rows} to compare with"
             return "no_baseline_allowed", "has no baseline yet"
         return "passed", ""
 
-    def _baseline(self, evidence: Evidence) -> dict[str, Figure] | Figure | None:
+    def _baseline(self, evidence: Evidence) -> dict[Slice, Figure] | Figure | None:
         if self.against:
             found = self._slices(evidence.run, self.against)
-            missing = isinstance(found, Figure) and found.fault == "missing"
+            # A table that is there, and has no such column or no rows, is a baseline that lacks its figures.
+            missing = isinstance(found, Figure) and found.fault == "missing" and not found.found
             return None if missing and not evidence.has_holder else found
         runs = evidence.baselines.get(self.baseline_subject, ())
         if runs is None:
             return None
         return self._slices(runs[0], self.table) if runs else Figure(None, "missing")
 
-    def _slices(self, run: RunEvidence, key: str) -> dict[str, Figure] | Figure:
+    def _slices(self, run: RunEvidence, key: str) -> dict[Slice, Figure] | Figure:
+        from wandb_airflow_provider.rules.slices import slices_of
+
         table = run.tables.get(key)
         if table is None:
             entry = measure(look_up(run.summary, key))
             return Figure(None, entry.fault if entry.value is None else "wrong_type", entry.found)
         cells = table.column(self.column)
-        keys = [table.column(name) for name in self.by]
         absent = [name for name in (self.column, *self.by) if name not in table.columns]
         if cells is None or absent:
             return Figure(None, "missing", f"has no column {', '.join(map(repr, absent))}")
         if not cells:
             return Figure(None, "missing", "has no rows")
-        groups: dict[str, list[Any]] = {}
-        for index, cell in enumerate(cells):
-            name = ", ".join(str(key[index]) for key in keys if key is not None) if self.by else _WHOLE
-            groups.setdefault(name, []).append(cell)
-        return {name: self._aggregate(group) for name, group in sorted(groups.items())}
+        groups = slices_of(table, self.by)
+        return {name: self._aggregate([cells[row] for row in rows]) for name, rows in groups.items()}
 
     def _aggregate(self, cells: list[Any]) -> Figure:
         figures = [measure(cell, truths=True) for cell in cells]
@@ -260,7 +277,7 @@ def _describe(figure: Figure) -> str:
     return str(figure.found) if figure.fault == "missing" and figure.found else describe_fault(figure)
 
 
-def _worst(bounds: Bounds, slices: Mapping[str, Figure]) -> float | None:
+def _worst(bounds: Bounds, slices: Mapping[Slice, Figure]) -> float | None:
     values = [figure.value for figure in slices.values() if figure.value is not None]
     if not values:
         return None

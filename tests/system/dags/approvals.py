@@ -15,11 +15,11 @@ WAYS: dict[str, dict[str, Any]] = {
     "approved": {"aliases": ["production", "staging"]},
     "rejected": {"assigned_users": [{"id": "Anonymous", "name": "Anonymous"}]},
     "unanswered": {
-        "response_timeout": timedelta(seconds=1),
+        "response_timeout": timedelta(seconds=8),
         "on_timeout": "skip",
         "assigned_users": [{"id": "nobody-here", "name": "Nobody"}],
     },
-    "too_late": {"response_timeout": timedelta(seconds=1)},
+    "too_late": {"response_timeout": timedelta(seconds=8)},
 }
 
 

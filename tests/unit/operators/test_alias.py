@@ -52,8 +52,8 @@ def test_a_dry_run_says_what_would_change_and_writes_nothing(
 def test_a_version_reaches_a_stage_only_through_those_before_it(
     server: Any, judged: Any, promote: Any, roll_back: Any, demote: Any, trail: Any, holder: Any
 ) -> None:
-    _, verdict = judged("a")
-    _, other = judged("b")
+    _, verdict = judged("a", aliases=STAGES)
+    _, other = judged("b", aliases=STAGES)
 
     def stage(alias: str, judgement: Any = verdict) -> Any:
         return promote(judgement, dag_run_id=f"to-{alias}-{len(trail())}", alias=alias, stages=STAGES)
@@ -86,7 +86,7 @@ def test_a_demotion_takes_the_alias_away_once_and_keeps_why(
     holder: Any,
     trail: Any,
     unique: str,
-    monkeypatch: pytest.MonkeyPatch,
+    removal_dies: Any,
 ) -> None:
     version, verdict = judged("a")
     promote(verdict)
@@ -94,14 +94,7 @@ def test_a_demotion_takes_the_alias_away_once_and_keeps_why(
     wrong = demote(dag_run_id="retire-0", expected_holder="v9")
     assert isinstance(wrong.error, WandbPromotionRefusedError)
     assert "'v9' is expected" in str(wrong.error)
-    remove = WandbHook.remove_alias
-
-    def remove_and_die(self: WandbHook, *arguments: Any) -> None:
-        remove(self, *arguments)
-        raise WandbUnavailableError("the line went down")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(WandbHook, "remove_alias", remove_and_die)
+    with removal_dies():
         crashed = demote(expected_holder=version.digest)
     assert isinstance(crashed.error, WandbUnavailableError)
     finished = demote(try_number=2, expected_holder=version.digest)
@@ -265,9 +258,9 @@ def test_an_entry_whose_copy_was_changed_is_read_from_its_file_and_said_so(
     promote(verdict)
     log = AuditLog(hook, "model", unique)
     before = log.entries()
-    hook.update_artifact_metadata(f"{log.path}:v1", {"airflow_audit": "{}"})
+    hook.update_artifact_metadata(f"{log.path}:v2", {"airflow_audit": "{}"})
     after = log.entries()
-    assert [entry.altered for entry in after] == [False, True]
-    assert after[1]._replace(altered=False) == before[1]
+    assert [entry.altered for entry in after] == [False, False, True]
+    assert after[2]._replace(altered=False) == before[2]
     hook.get_conn().artifact(f"{log.path}:v0").delete(delete_aliases=True)
     assert read_audit("model", unique).missing == (0,)

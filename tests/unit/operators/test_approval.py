@@ -129,6 +129,17 @@ def test_no_answer_in_time_is_no_approval_whether_it_skips_or_fails(
     assert (entry.event, entry.why) == ("refused", "Nobody answered in time.")
 
 
+def test_consent_by_nobody_is_in_the_audit_as_such(
+    hook: WandbHook, verdict: Any, run_task: Callable[..., Any], unique: str
+) -> None:
+    operator = approval(
+        verdict.to_json(), collection=unique, defaults="Approve", response_timeout=timedelta(hours=1)
+    )
+    assert run_task(operator, resume=answered("Approve", by=None)).state == "success"
+    (entry,) = entries(hook, unique)
+    assert (entry.event, entry.approval["by"], entry.why) == ("approved", None, "Nobody answered in time.")
+
+
 def test_an_answer_stands_when_weights_and_biases_is_away(
     hook: WandbHook, verdict: Any, run_task: Callable[..., Any], connect: Callable[..., None], server: Any
 ) -> None:

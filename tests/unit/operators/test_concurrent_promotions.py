@@ -45,6 +45,7 @@ PRELOADED = [
     "wandb_airflow_provider.hooks.privacy_gate",
     "wandb_airflow_provider.hooks.runs",
     "wandb_airflow_provider.hooks.stage",
+    "wandb_airflow_provider.operators.admission",
     "wandb_airflow_provider.operators.decision",
     "wandb_airflow_provider.operators.promote",
     "wandb_airflow_provider.plugin",
@@ -85,7 +86,11 @@ def test_of_fifty_promotions_at_once_one_wins_the_others_say_who_and_the_alias_i
             return artifact_ref(session.run.log_artifact(artifact).wait(), source_run=session.ref.path)
 
         first, *others = [log(number) for number in range(PROMOTIONS + 1)]
-        assert promote(judged(first, session.ref, None), dag_run_id="run-first").state == "success"
+        # No gate has made these verdicts.
+        unaudited = {"audited_verdict": False}
+        assert (
+            promote(judged(first, session.ref, None), dag_run_id="run-first", **unaudited).state == "success"
+        )
         started = holder()
         processes = multiprocessing.get_context("forkserver")
         processes.set_forkserver_preload(PRELOADED)
@@ -107,6 +112,7 @@ def test_of_fifty_promotions_at_once_one_wins_the_others_say_who_and_the_alias_i
                     "registry": "model",
                     "collection": unique,
                     "alias": "production",
+                    **unaudited,
                 },
                 "dag_run_id": f"run-{number}",
                 "begin": begin,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -267,6 +268,39 @@ def test_a_table_whose_file_is_not_the_one_that_was_logged_is_refused(
     assert finished.state == "failed"
     assert isinstance(finished.error, WandbGateFailedError)
     assert "SHA-256" in str(finished.error)
+    for place in (str(forged), f"../{forged.name}"):
+        hook.get_conn().run(run.path).summary.update({"ranks": entry | {"path": place}})
+        finished = run_task(gate(rules=[rule], run=run.path, candidate=version.path))
+        assert isinstance(finished.error, WandbGateFailedError)
+        assert "no file of a run" in str(finished.error)
+
+
+@pytest.mark.parametrize(
+    ("attribute", "says"), [("MAX_ROWS", "has 30 of the 40 rows"), ("columns", "several columns of one name")]
+)
+def test_a_table_of_which_not_all_can_be_read_is_refused(
+    hook: WandbHook,
+    evaluate: Callable[..., Any],
+    run_task: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    attribute: str,
+    says: str,
+) -> None:
+    import wandb
+
+    with monkeypatch.context() as patch:
+        if attribute == "MAX_ROWS":
+            # wandb writes so many rows to the file, and all of them to the count in the summary.
+            patch.setattr(wandb.Table, "MAX_ROWS", 30)
+        else:
+            patch.setattr(sys.modules[__name__], "COLUMNS", ["id", "id", "rr"])
+        run, version = evaluate()
+    rule = {"kind": "table", "table": "ranks", "column": "rr", "minimum": 0.1}
+    finished = run_task(gate(rules=[GOOD, rule], run=run.path, candidate=version.path, retries=2))
+    assert finished.state == "failed"
+    assert isinstance(finished.error, WandbGateFailedError)
+    assert says in str(finished.error)
+    assert finished.xcom() is None
 
 
 def test_evidence_that_w_and_b_does_not_hand_out_is_no_verdict_and_is_asked_for_again(

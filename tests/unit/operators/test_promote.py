@@ -125,14 +125,9 @@ def test_the_loser_of_two_promotions_at_once_names_the_winner_and_is_not_retried
 @pytest.mark.parametrize(
     ("arguments", "error", "says"),
     [
-        ({"verdict": None}, WandbConfigurationError, "verdict"),
-        ({"verdict": "{broken"}, WandbConfigurationError, "JSON"),
-        ({"verdict": {"passed": True}}, WandbConfigurationError, "format"),
-        ({"approval": "yes"}, WandbConfigurationError, "chosen_options"),
         ({"collection": "{{ 'a b' }}"}, WandbInvalidNameError, "a b"),
         ({"alias": "{{ 'v3' }}"}, WandbInvalidNameError, "v3"),
         ({"dry_run": "perhaps"}, WandbConfigurationError, "perhaps"),
-        ({"stages": ["dev", "{{ 'x' }}"], "alias": "{{ 'production' }}"}, WandbConfigurationError, "stages"),
     ],
 )
 def test_a_promotion_with_wrong_input_is_refused_before_anything_is_sent(
@@ -144,6 +139,29 @@ def test_a_promotion_with_wrong_input_is_refused_before_anything_is_sent(
     assert isinstance(finished.error, error)
     assert says in str(finished.error)
     assert len(server.requests()) == before
+
+
+def test_input_that_decides_nothing_is_refused_and_in_the_audit_of_the_alias_that_was_asked_for(
+    server: Any, promote: Any, trail: Any
+) -> None:
+    before, sound = len(server.requests()), sound_verdict()
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({"verdict": None}, "verdict"),
+        ({"verdict": "{broken"}, "JSON"),
+        ({"verdict": {"passed": True}}, "format"),
+        ({"verdict": {**sound, "outcomes": [{**sound["outcomes"][0], "value": -1.0}]}}, "say otherwise"),
+        ({"approval": "yes"}, "chosen_options"),
+        ({"stages": ["dev", "{{ 'x' }}"], "alias": "{{ 'production' }}"}, "stages"),
+    ]
+    for arguments, says in wrong:
+        finished = promote(**{"verdict": sound, **arguments}, retries=2)
+        assert finished.state == "failed"
+        assert isinstance(finished.error, WandbConfigurationError)
+        assert says in str(finished.error)
+    assert "LinkArtifact" not in {request.operation for request in server.requests()[before:]}
+    assert [(entry.event, says in entry.why) for entry, (_, says) in zip(trail(), wrong, strict=True)] == [
+        ("refused", True)
+    ] * len(wrong)
 
 
 def test_an_approval_that_nobody_gave_refuses_the_promotion(
@@ -237,12 +255,18 @@ def test_what_only_explains_a_promotion_cannot_fail_it_once_the_alias_has_moved(
     from wandb.apis.public import Run
 
     version, verdict = judged("a")
+    link = WandbHook.link_to_registry
 
     def away(self: Any) -> None:
         raise WandbUnavailableError("the line is down")
 
     with monkeypatch.context() as patch:
-        patch.setattr(AuditLog, "trail", away)
+
+        def link_and_go(*arguments: Any) -> None:
+            link(*arguments)
+            patch.setattr(AuditLog, "trail", away)
+
+        patch.setattr(WandbHook, "link_to_registry", link_and_go)
         patch.setattr(Run, "used_artifacts", away)
         finished = promote(verdict, retries=2)
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from wandb_airflow_provider.exceptions import WandbConfigurationError
 from wandb_airflow_provider.rules import RunEvidence, Verdict
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -35,13 +36,19 @@ def ranks(**means: tuple[float, int]) -> dict[str, Any]:
     return {"tables": {"t": (RANKS, rows)}}
 
 
-def pairs(values: list[Any], name: str = "t", ids: list[str] | None = None) -> dict[str, Any]:
+def pairs(values: list[Any], name: str = "t", ids: list[Any] | None = None) -> dict[str, Any]:
     names = ids or [f"q{index}" for index in range(len(values))]
     return {"tables": {name: (RANKS, [[key, EN, value] for key, value in zip(names, values, strict=True)])}}
 
 
 def both(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
     return {"tables": {**one["tables"], **other["tables"]}}
+
+
+def placed(*slices: tuple[Any, Any, float, int]) -> dict[str, Any]:
+    """A table ``t`` with so many rows of two columns' values, of this reciprocal rank."""
+    rows = [[place, length, rr] for place, length, rr, count in slices for _ in range(count)]
+    return {"tables": {"t": (("place", "length", "rr"), rows)}}
 
 
 BY_LANGUAGE = {
@@ -54,6 +61,9 @@ BY_LANGUAGE = {
 }
 WHOLE = {"kind": "table", "table": "t", "column": "rr", "minimum": 0.5}
 CHANGE = {"kind": "table", "table": "t", "column": "rr", "by": "language", "min_change": -0.1}
+BY_TWO = {**BY_LANGUAGE, "by": ["place", "length"], "min_samples": 2}
+TWO_CHANGE = {"kind": "table", "table": "t", "column": "rr", "by": ["place", "length"], "min_change": 0}
+FEW = {**CHANGE, "min_samples": 3}
 PAIRED = {"kind": "paired", "table": "t", "column": "rr", "key": "id", "change_above": 0.0, "resamples": 999}
 LOSS = {"metric": "loss", "aggregate": "mean"}
 NOISY = [0.5 + 0.1 * math.sin(index) for index in range(60)]
@@ -78,6 +88,30 @@ CASES: dict[str, Case] = {
         "change_above_maximum",
         {"summary": {"m": 10.6}},
         HELD,
+    ),
+    "a relative loss of a negative figure": Case(
+        {"metric": "m", "min_change": "-5 %", "relative": True},
+        "change_below_minimum",
+        {"summary": {"m": -10.6}},
+        {"m": -10.0},
+    ),
+    "a relative gain of a negative figure": Case(
+        {"metric": "m", "min_change": "5 %", "relative": True},
+        "passed",
+        {"summary": {"m": -9.5}},
+        {"m": -10.0},
+    ),
+    "a relative change from zero": Case(
+        {"metric": "m", "min_change": "-5 %", "relative": True},
+        "baseline_zero",
+        {"summary": {"m": 10}},
+        {"m": 0},
+    ),
+    "a baseline that is text": Case(
+        {"metric": "m", "min_change": 0}, "baseline_wrong_type", {"summary": {"m": 1}}, {"m": "0"}
+    ),
+    "a baseline that is true": Case(
+        {"metric": "m", "min_change": 0}, "baseline_wrong_type", {"summary": {"m": 1}}, {"m": True}
     ),
     # Numbers of samples.
     "enough examples": Case(
@@ -116,6 +150,7 @@ CASES: dict[str, Case] = {
     "NaN is not missing": Case(
         {"metric": "m", "minimum": 0, "on_missing": "pass"}, "metric_not_finite", {"summary": {"m": math.nan}}
     ),
+    "true is no number": Case({"metric": "m", "minimum": 0}, "metric_wrong_type", {"summary": {"m": True}}),
     "text is not missing": Case(
         {"metric": "m", "minimum": 0, "on_missing": "warn"}, "metric_wrong_type", {"summary": {"m": "1"}}
     ),
@@ -173,6 +208,12 @@ CASES: dict[str, Case] = {
     ),
     "NaN before the window": Case(
         {**LOSS, "window": 1, "maximum": 9}, "passed", {"history": {"loss": ["NaN", 2]}}
+    ),
+    "a point without a value is no missing history": Case(
+        {**LOSS, "maximum": 9, "on_missing": "pass"}, "metric_wrong_type", {"history": {"loss": [1, None, 2]}}
+    ),
+    "true in the history": Case(
+        {**LOSS, "maximum": 9}, "metric_wrong_type", {"history": {"loss": [1, True]}}
     ),
     "text in the history": Case(
         {**LOSS, "maximum": 9}, "metric_wrong_type", {"history": {"loss": [1, "low"]}}
@@ -252,6 +293,36 @@ CASES: dict[str, Case] = {
     "an expected slice is absent": Case(
         {**BY_LANGUAGE, "expect": [EN, FR]}, "slice_missing", ranks(en=(0.6, 60))
     ),
+    "an expected slice that could be either of two": Case(
+        {**BY_TWO, "expect": ["a, b, c"]},
+        "slice_missing",
+        placed(("a, b", "c", 0.9, 2), ("a", "b, c", 0.9, 2)),
+    ),
+    "an expected slice among two that read alike": Case(
+        {**BY_TWO, "expect": ["'a, b', 'c'"]}, "passed", placed(("a, b", "c", 0.9, 2), ("a", "b, c", 0.9, 2))
+    ),
+    "slices whose values read alike": Case(
+        BY_TWO, "below_minimum", placed(("a, b", "c", 0.9, 8), ("a", "b, c", 0.1, 2))
+    ),
+    "slices that a name with quotes could hide": Case(
+        BY_TWO,
+        "below_minimum",
+        placed(
+            ("a, b", "c", 0.9, 8), ("a", "b, c", 0.9, 8), ("'a", "b, c'", 0.9, 8), ("'a'", "'b, c'", 0.1, 2)
+        ),
+    ),
+    "no value and the word for it": Case(
+        BY_TWO, "below_minimum", placed(("None", "x", 0.9, 8), (None, "x", 0.1, 2))
+    ),
+    "a number and its text": Case(BY_TWO, "below_minimum", placed((1, "x", 0.9, 8), ("1", "x", 0.1, 2))),
+    "true and its text": Case(BY_TWO, "below_minimum", placed((True, "x", 0.9, 8), ("True", "x", 0.1, 2))),
+    "lists as slices": Case(BY_TWO, "passed", placed(([1, 2], {"a": 1}, 0.9, 8))),
+    "an expected slice of two columns": Case(
+        {**BY_TWO, "expect": ["de, short"]}, "passed", placed(("de", "short", 0.9, 2), ("de", "long", 0.9, 2))
+    ),
+    "a slice that only reads like the baseline's": Case(
+        TWO_CHANGE, "slice_missing", placed(("a", "b, c", 0.9, 2)), placed(("a, b", "c", 0.5, 2))
+    ),
     "a cell is NaN": Case(WHOLE, "metric_not_finite", pairs([0.9, "NaN"])),
     "a cell is empty": Case(WHOLE, "slice_missing", pairs([0.9, None])),
     "an empty cell is no missing table": Case(
@@ -292,6 +363,30 @@ CASES: dict[str, Case] = {
         "change_below_minimum",
         ranks(en=(0.1, 2), de=(0.9, 2)),
         ranks(en=(0.5, 2)),
+    ),
+    "a slice with too small a baseline": Case(FEW, "no_baseline", ranks(en=(0.9, 3)), ranks(en=(0.5, 2))),
+    "a slice with too small a baseline, and allowed": Case(
+        {**FEW, "when_no_baseline": "pass"}, "no_baseline_allowed", ranks(en=(0.9, 3)), ranks(en=(0.5, 2))
+    ),
+    "a slice that fell from too small a baseline": Case(
+        {**FEW, "when_no_baseline": "pass"}, "change_below_minimum", ranks(en=(0.1, 3)), ranks(en=(0.5, 2))
+    ),
+    "a baseline with just enough rows": Case(FEW, "passed", ranks(en=(0.9, 3)), ranks(en=(0.5, 3))),
+    "a whole table with too small a baseline": Case(
+        {**WHOLE, "min_samples": 3, "min_change": 0, "when_no_baseline": "pass"},
+        "baseline_too_few",
+        ranks(en=(0.9, 3)),
+        ranks(en=(0.5, 2)),
+    ),
+    "another table without the column": Case(
+        {**WHOLE, "min_change": 0, "against": "u", "when_no_baseline": "pass"},
+        "baseline_metric_missing",
+        {"tables": {"t": (RANKS, [["q1", EN, 0.9]]), "u": (("id",), [["q1"]])}},
+    ),
+    "another table without rows": Case(
+        {**WHOLE, "min_change": 0, "against": "u", "when_no_baseline": "pass"},
+        "baseline_metric_missing",
+        {"tables": {"t": (RANKS, [["q1", EN, 0.9]]), "u": (RANKS, [])}},
     ),
     "no holder to compare slices with": Case(CHANGE, "no_baseline", ranks(en=(0.9, 2))),
     "the holder's run has no table": Case(
@@ -369,6 +464,12 @@ CASES: dict[str, Case] = {
         {**PAIRED, "max_unpaired": 0.05}, "passed", pairs(BETTER), pairs(NOISY[:58])
     ),
     "an example twice": Case(PAIRED, "pairs_ambiguous", pairs(BETTER, ids=["q1"] * 60), pairs(NOISY)),
+    "an example that nobody named": Case(
+        PAIRED,
+        "pairs_ambiguous",
+        pairs(BETTER, ids=[None, *(f"q{index}" for index in range(1, 60))]),
+        pairs(NOISY),
+    ),
     "an example without a figure": Case(
         {**PAIRED, "on_missing": "pass"}, "pairs_incomplete", pairs([*BETTER[:59], None]), pairs(NOISY)
     ),
@@ -377,11 +478,22 @@ CASES: dict[str, Case] = {
     "no holder to test against, and allowed": Case(
         {**PAIRED, "when_no_baseline": "pass"}, "no_baseline_allowed", pairs(BETTER)
     ),
+    "too few examples for a first one": Case(
+        {**PAIRED, "when_no_baseline": "pass"}, "too_few", pairs(BETTER[:29])
+    ),
+    "just enough examples for a first one": Case(
+        {**PAIRED, "when_no_baseline": "pass"}, "no_baseline_allowed", pairs(BETTER[:30])
+    ),
     "a holder without examples": Case(
         {**PAIRED, "when_no_baseline": "pass"}, "baseline_metric_missing", pairs(BETTER), {"summary": {}}
     ),
     "another table of the run": Case(
         {**PAIRED, "against": "u"}, "passed", both(pairs(BETTER), pairs(NOISY, "u"))
+    ),
+    "another table of the run without the column": Case(
+        {**PAIRED, "against": "u", "when_no_baseline": "pass"},
+        "baseline_metric_missing",
+        {"tables": {**pairs(BETTER)["tables"], "u": (("id",), [["q1"]])}},
     ),
     "another table that is not there": Case(
         {**PAIRED, "against": "u", "when_no_baseline": "pass"}, "no_baseline_allowed", pairs(BETTER)
@@ -416,6 +528,14 @@ CASES: dict[str, Case] = {
         {"kind": "any", "rules": [{"metric": "a", "minimum": 1}, {"metric": "b", "minimum": 1}]},
         "passed",
         {"summary": {"a": 1}},
+    ),
+    "one holds because nothing is there": Case(
+        {
+            "kind": "any",
+            "rules": [{"metric": "a", "minimum": 1, "on_missing": "pass"}, {"metric": "b", "minimum": 1}],
+        },
+        "passed",
+        {"summary": {"b": 0}},
     ),
     "none holds": Case(
         {"kind": "any", "rules": [{"metric": "a", "minimum": 1}, {"metric": "b", "minimum": 1}]},
@@ -478,6 +598,75 @@ def test_a_rule_has_the_outcome_that_its_case_says(
 def test_there_are_cases_enough_for_every_reason() -> None:
     from wandb_airflow_provider.rules.outcome import REASONS
 
-    elsewhere = {"baseline_wrong_type", "baseline_zero", "too_many_slices"}
+    elsewhere = {"too_many_slices"}
     assert len(CASES) >= 60
     assert REASONS - {case.reason for case in CASES.values()} == elsewhere
+
+
+NOTHING_OR_B = {
+    "kind": "any",
+    "rules": [{"metric": "a", "minimum": 1, "on_missing": "pass"}, {"metric": "b", "minimum": 1}],
+}
+B_OR_NOTHING = {**NOTHING_OR_B, "rules": NOTHING_OR_B["rules"][::-1]}
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        NOTHING_OR_B,
+        B_OR_NOTHING,
+        {"kind": "any", "rules": [NOTHING_OR_B]},
+        {"kind": "all", "rules": [NOTHING_OR_B]},
+        {"kind": "any", "rules": [{"kind": "all", "rules": [{"metric": "b", "minimum": 1}]}, NOTHING_OR_B]},
+    ],
+)
+def test_a_combination_that_holds_by_what_is_not_there_lets_nothing_pass_by_itself(
+    rule: dict[str, Any], judge: Callable[..., Verdict], seen: Callable[..., RunEvidence]
+) -> None:
+    verdict = judge([rule], seen({"b": 0}))
+    assert verdict.outcomes[0].passed
+    assert not verdict.passed
+    assert "no figure of it was seen" in verdict.summary
+    with pytest.raises(WandbConfigurationError, match="contradicts itself"):
+        Verdict.from_json(verdict.to_json() | {"passed": True})
+    # By a figure that holds, in the same rule or beside it, it does.
+    assert judge([rule], seen({"b": 1})).passed
+    assert judge([rule, {"metric": "c", "minimum": 1}], seen({"b": 0, "c": 1})).passed
+
+
+def test_a_combination_tells_of_the_figure_rather_than_of_what_is_not_there(
+    judge: Callable[..., Verdict], seen: Callable[..., RunEvidence]
+) -> None:
+    assert judge([NOTHING_OR_B], seen({"b": 1})).outcomes[0].sentence.startswith("b = 1 satisfies")
+
+
+def test_an_outcome_says_when_there_are_fewer_good_runs_than_asked_for(
+    judge: Callable[..., Verdict], seen: Callable[..., RunEvidence]
+) -> None:
+    rule = {"metric": "m", "min_change": 0, "last_good": 3}
+
+    def outcome(value: float, good: int) -> Any:
+        runs = tuple(seen({"m": 3}) for _ in range(good))
+        return judge([rule], seen({"m": value}), baselines={"last_good:3": runs}).outcomes[0]
+
+    few, broken, enough = outcome(4, 1), outcome(2, 2), outcome(4, 3)
+    assert (few.passed, few.details) == (True, {"baseline_runs": 1})
+    assert few.sentence.endswith("; of 3 good runs there are 1")
+    assert (broken.passed, broken.details) == (False, {"baseline_runs": 2})
+    assert broken.sentence.endswith("; of 3 good runs there are 2")
+    assert (enough.passed, enough.details) == (True, {"baseline_runs": 3})
+    assert "good runs there" not in enough.sentence
+
+
+def test_slices_that_read_alike_are_told_apart_for_people(
+    judge: Callable[..., Verdict], seen: Callable[..., RunEvidence]
+) -> None:
+    rows = placed(("a, b", "c", 0.9, 2), ("a", "b, c", 0.1, 2), ("d", "e", 0.9, 2))
+    verdict = judge([BY_TWO], seen(**rows))
+    names = [part["name"] for part in verdict.outcomes[0].details["slices"]]
+    assert sorted(names) == ["'a', 'b, c'", "'a, b', 'c'", "d, e"]
+    assert "'a', 'b, c': 0.1 must be at least 0.5" in verdict.summary
+    value = judge([BY_TWO], seen(**placed(("d", "e", 0.9, 2)))).to_json()
+    value["outcomes"][0]["details"]["slices"] *= 2
+    with pytest.raises(WandbConfigurationError, match="figures say otherwise"):
+        Verdict.from_json(value)

@@ -73,6 +73,10 @@ WRONG: list[Any] = [
     {**PAIRED, "max_unpaired": 1},
     {**PAIRED, "against": "u", "against_column": "d"},
     {**PAIRED, "seed": -1},
+    {"metric": "m", "min_change": 0, "against": "m"},
+    {"kind": "table", "table": "t", "column": "c", "min_change": 0, "against": "t"},
+    {**PAIRED, "against": "t"},
+    {**PAIRED, "against_column": "c"},
     {"kind": "age", "max_age": 0},
     {"kind": "age", "max_age": "soon"},
     {"kind": "age", "max_age": "1 GB"},
@@ -152,7 +156,17 @@ def test_the_shipped_file_of_rules_satisfies_the_schema_and_is_read() -> None:
 
 
 @pytest.mark.parametrize(
-    "content", ["rules: [", "just text", "[]", "rules: {metric: m}", "- {metric: m}", "other: []"]
+    "content",
+    [
+        "rules: [",
+        "just text",
+        "[]",
+        "rules: {metric: m}",
+        "- {metric: m}",
+        "other: []",
+        "- {metric: a, minimum: 1, metric: b}",
+        "rules: [{metric: a, minimum: 1}]\nrules: [{metric: b, minimum: 1}]",
+    ],
 )
 def test_a_wrong_file_is_named(content: str, tmp_path: Path) -> None:
     file = tmp_path / "rules.yaml"
@@ -161,6 +175,15 @@ def test_a_wrong_file_is_named(content: str, tmp_path: Path) -> None:
         load_rules(file)
     with pytest.raises(WandbConfigurationError, match=r"nothing\.yaml"):
         load_rules(tmp_path / "nothing.yaml")
+
+
+def test_a_rule_that_a_forgotten_dash_would_hide_is_refused() -> None:
+    one, other = "- metric: a\n  minimum: 0.5\n", "  metric: b\n  minimum: 0.1\n"
+    with pytest.raises(WandbConfigurationError, match="'metric' is given twice"):
+        parse_rules(one + other)
+    # What a merge key brings may be given again: that is what it is for.
+    merged = "- &common {metric: a, minimum: 0.5}\n- {<<: *common, metric: b}\n"
+    assert [str(rule) for rule in parse_rules(merged)] == ["a >= 0.5", "b >= 0.5"]
 
 
 def test_a_file_with_templates_is_checked_once_they_are_rendered(tmp_path: Path) -> None:

@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 
 from wandb_airflow_provider.rules import (
     AgeRule,
+    AllOf,
     AnyOf,
     MetricRule,
+    Outcome,
     Rule,
     RunEvidence,
     TableData,
@@ -44,11 +46,14 @@ def common(draw: Any, *, strict: bool) -> dict[str, Any]:
 
 
 @st.composite
-def plain_rules(draw: Any, strict: bool = False, **changes: Any) -> Rule:
-    options = {**draw(common(strict=strict)), **changes}
+def plain_rules(draw: Any, strict: bool = False, inside: bool = False) -> Rule:
+    options = draw(common(strict=strict))
+    if inside and not strict:
+        # What is in a combination cannot only warn, and may let pass what is missing.
+        options = {"severity": "block", "on_missing": draw(st.sampled_from(("fail", "pass")))}
     kind = draw(st.sampled_from(("summary", "history", "change", "table", "table change", "age")))
     if not strict and kind in ("change", "table change"):
-        options["when_no_baseline"] = draw(st.sampled_from(POLICIES if not changes else ("fail", "pass")))
+        options["when_no_baseline"] = draw(st.sampled_from(("fail", "pass") if inside else POLICIES))
     side = draw(st.sampled_from(("minimum", "maximum")))
     if kind == "summary":
         return MetricRule(metric=draw(st.sampled_from(METRICS)), **{side: draw(bounds)}, **options)
@@ -71,11 +76,17 @@ def plain_rules(draw: Any, strict: bool = False, **changes: Any) -> Rule:
 
 
 @st.composite
+def combinations(draw: Any, strict: bool = False, severity: str | None = None) -> Rule:
+    rules = draw(st.lists(plain_rules(strict, inside=True), min_size=1, max_size=3))
+    kind = draw(st.sampled_from((AnyOf, AllOf)))
+    return kind(rules=tuple(rules), severity="block" if strict else severity or draw(severities))
+
+
+@st.composite
 def any_rules(draw: Any, strict: bool = False) -> Rule:
     if draw(st.integers(0, 4)):
         return draw(plain_rules(strict))
-    inside = st.lists(plain_rules(strict, severity="block", on_missing="fail"), min_size=1, max_size=3)
-    return AnyOf(rules=tuple(draw(inside)), severity="block" if strict else draw(severities))
+    return draw(combinations(strict))
 
 
 @st.composite
@@ -89,9 +100,13 @@ def runs(draw: Any) -> RunEvidence:
 
 
 holders = st.none() | st.just(()) | st.tuples(runs())
-gates = st.lists(any_rules(), min_size=1, max_size=5).filter(
-    lambda rules: any(rule.severity == "block" for rule in rules)
-)
+
+
+def blocks(rule: Rule) -> bool:
+    return rule.severity == "block"
+
+
+gates = st.lists(any_rules(), min_size=1, max_size=5).filter(lambda rules: any(map(blocks, rules)))
 
 
 def without(run: RunEvidence) -> Iterator[RunEvidence]:
@@ -127,6 +142,25 @@ def test_whatever_the_policies_nothing_passes_of_which_nothing_was_seen(
     judge: Callable[..., Verdict], rules: list[Rule], holder: Any
 ) -> None:
     assert not judge(rules, RunEvidence({}), baselines={HOLDER: holder}).passed
+
+
+def rests_on_a_figure(outcome: Outcome) -> bool:
+    """Whether a figure of the candidate is what lets the outcome hold, or only warn."""
+    if outcome.parts:
+        return any(part.passed and rests_on_a_figure(part) for part in outcome.parts)
+    return outcome.value is not None and not outcome.stops
+
+
+@settings(lenient, max_examples=200)
+@given(
+    rules=st.lists(combinations(severity="block"), min_size=1, max_size=1) | gates, run=runs(), holder=holders
+)
+def test_whatever_the_policies_what_passes_has_shown_a_figure_that_holds_to_a_rule_that_blocks(
+    judge: Callable[..., Verdict], rules: list[Rule], run: RunEvidence, holder: Any
+) -> None:
+    verdict = judge(rules, run, baselines={HOLDER: holder})
+    blocking = [outcome for outcome in verdict.outcomes if blocks(outcome.rule)]
+    assert not verdict.passed or any(map(rests_on_a_figure, blocking))
 
 
 @lenient
