@@ -119,7 +119,8 @@ def _times(s3: Any, table: pd.DataFrame, key: str) -> dict[str, float]:
     s3.delete_objects(Bucket="xcoms", Delete={"Objects": [{"Key": item["Key"]} for item in written]})
     pickled = _seconds(lambda: pickle.loads(plain(pickle.dumps(table, protocol=5))))
     backend = _seconds(lambda: there_and_back(WandbXComBackend))
-    stored = s3.list_objects_v2(Bucket="xcoms", Prefix=f"wandb/d.t.{key}/")["Contents"]
+    held = s3.list_objects_v2(Bucket="xcoms", Prefix="wandb/")["Contents"]
+    stored = [item for item in held if f"/d.t.{key}/" in item["Key"]]
     largest = max(stored, key=lambda item: item["Size"])
     content = s3.get_object(Bucket="xcoms", Key=largest["Key"])["Body"].read()
     return {
