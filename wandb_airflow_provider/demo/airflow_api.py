@@ -35,7 +35,7 @@ class AirflowClient:
     :raises AirflowApiError: from every method, when Airflow cannot be reached or refuses.
     """
 
-    def __init__(self, base_url: str, *, timeout: float = 30.0) -> None:
+    def __init__(self, base_url: str, *, timeout: float = 60.0) -> None:
         self.base_url = base_url.rstrip("/")
         # The environment's proxies are for the outside world, and this server is on loopback.
         self._http = httpx.Client(base_url=self.base_url, timeout=timeout, trust_env=False)
