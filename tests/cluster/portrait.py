@@ -24,6 +24,8 @@ _OF_CONTENT = {"path", "sha256", "size"}
 _REPLACED = {
     "<moment>": re.compile(r"\d{4}-\d\d-\d\dT\d\d(:|%3A)\d\d(:|%3A)\d\d(\.\d+)?((\+|%2B)00(:|%3A)00|Z)"),
     "<host>": re.compile(r"(?<=http://)(127\.0\.0\.1|localhost):\d+"),
+    # Made from the address of W&B.
+    "<scope>": re.compile(r"(?<=/xcom/)[\w.-]+-[0-9a-f]{16}(?=/)"),
     "<id>": re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"),
 }
 _RANDOM_END = re.compile(r"-\w{6}(?=:v\d+$)")
