@@ -26,6 +26,8 @@ _REPLACED = {
     "<host>": re.compile(r"(?<=http://)(127\.0\.0\.1|localhost):\d+"),
     # Made from the address of W&B.
     "<scope>": re.compile(r"(?<=/xcom/)[\w.-]+-[0-9a-f]{16}(?=/)"),
+    # Made from the id of the DAG run.
+    "<reference>": re.compile(r"(?<=\bref==)[0-9a-f]{64}\b"),
     "<id>": re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"),
 }
 _RANDOM_END = re.compile(r"-\w{6}(?=:v\d+$)")
