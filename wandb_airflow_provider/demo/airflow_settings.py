@@ -39,8 +39,8 @@ def airflow_environment(home: Path, dags_folder: Path, url: str, *, parallelism:
         ("api_auth", "jwt_secret"): keys["jwt_secret"],
         # The API server would refuse to start while another process creates the database.
         ("database", "check_migrations"): "False",
-        # The processes wait for each other longer than SQLite's five seconds when the disk is slow. Where the API server
-        # waits for itself, as it can with SQLite, only this ends it: before others take it for dead, after 30 seconds.
+        # The processes wait for each other longer than SQLite's five seconds when the disk is slow. Where the API
+        # server waits for itself, as it can, only this ends it: before others take it for dead, after 30 seconds.
         ("database", "sql_alchemy_conn"): f"sqlite:///{home / 'airflow.db'}?timeout=12",
         ("scheduler", "scheduler_idle_sleep_time"): "0.2",
         ("scheduler", "scheduler_heartbeat_sec"): "1",
