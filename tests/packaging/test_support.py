@@ -75,6 +75,12 @@ def test_oldest_airflow_was_run_with_the_oldest_wandb_and_so_were_the_newest_of_
     assert {tuple(map(min, zip(*ran, strict=True))), tuple(map(max, zip(*ran, strict=True)))} <= ran
 
 
+def test_every_cell_was_run_with_every_python_and_passed_as_many_tests() -> None:
+    pythons = {row["python"] for row in RESULTS.values()}
+    assert RESULTS.keys() == {f"{cell}-py{python}" for cell in matrix.names() for python in pythons}
+    assert len({row["result"] for row in RESULTS.values()}) == 1
+
+
 def test_the_corners_are_the_oldest_of_both_and_the_newest_of_both() -> None:
     versions = [tuple(map(Version, re.findall(r"-(\d+\.\d+)", cell))) for cell in matrix.names()]
     airflows, wandbs = zip(*versions, strict=True)
