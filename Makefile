@@ -85,15 +85,16 @@ contracts: $(STAMP)
 	$(BIN)/lint-imports
 
 # What fails while every core is busy is run once more, alone: a test that fails again is broken, the other is slow.
-AGAIN = { [ $$? -eq 1 ] && echo "Once more, alone:" && $(BIN)/pytest --last-failed --last-failed-no-failures none
+again = || { [ $$? -eq 1 ] && echo "Once more, alone:" && \
+  $(BIN)/pytest --last-failed --last-failed-no-failures none $(1); }
 
 # A file's tests share their session fixtures, so a file stays on one worker.
 unit: $(STAMP)
-	$(BIN)/pytest $(FAST_TESTS) -n $(PYTEST_WORKERS) --dist loadfile --no-loadscope-reorder || $(AGAIN) $(FAST_TESTS); }
+	$(BIN)/pytest $(FAST_TESTS) -n $(PYTEST_WORKERS) --dist loadfile --no-loadscope-reorder $(call again,$(FAST_TESTS))
 
 # One Airflow for all of them: no second worker.
 system: $(STAMP)
-	$(BIN)/pytest tests/system || $(AGAIN) tests/system; }
+	$(BIN)/pytest tests/system $(call again,tests/system)
 
 # Older SDKs, each in an environment that holds nothing else.
 contract: $(STAMP) $(SDKS)

@@ -188,13 +188,13 @@ class RunSession:
             summary[self._own(REASON_KEY)] = self._privacy.text(reason)[:1000]
         unsent: BaseException | None = None
         try:
-            finished = not sdk.is_open(self.run)
-            if not finished:
+            # What the task has finished by itself is as it said.
+            is_open = sdk.is_open(self.run)
+            if is_open:
                 self.run.summary.update(summary)
             if self._spec.on_unavailable == "offline":
                 summary = dict(self.run.summary)
-            # What the task has finished by itself is as it said.
-            if not finished:
+            if is_open:
                 sdk.finish_run(self.run, exit_code, self._spec.finish_timeout)
         except Exception as error:
             unsent = error

@@ -159,10 +159,10 @@ class WandbReconcileOperator(BaseOperator):
             return pipeline_ending(says, CLOSE_TASK_ID)
         task_id, index = provenance["task_id"], int(provenance["map_index"])
         # A thousand lost runs of one DAG run are one list.
-        group = groups.setdefault(record.group or "", [])
-        if not group:
-            group += self._attempts(record)
-        tries = [run.try_number for run in group if (run.task_id, run.map_index) == (task_id, index)]
+        group = record.group or ""
+        if group not in groups:
+            groups[group] = self._attempts(record)
+        tries = [run.try_number for run in groups[group] if (run.task_id, run.map_index) == (task_id, index)]
         return attempt_ending(says, task_id, index, int(provenance["try_number"]), max(tries, default=0))
 
     def _attempts(self, record: RunRecord) -> list[TaskRun]:

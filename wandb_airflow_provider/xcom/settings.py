@@ -187,7 +187,7 @@ def allowed_projects() -> tuple[str, ...]:
 
 def deployment() -> str:
     """Return the name of this Airflow among those that store values; empty if it has none."""
-    text = _text("deployment") or _name_of_airflow(os.environ.get("AIRFLOW__WANDB__DEPLOYMENT"))
+    text = _text("deployment") or _text("deployment", "wandb")
     if not text or _DEPLOYMENT.fullmatch(text):
         return text
     # It becomes part of aliases and names.
@@ -268,19 +268,14 @@ def pickle_classes() -> frozenset[str]:
     return frozenset(_list("pickle_classes"))
 
 
-def _text(name: str) -> str:
-    return _read(name, os.environ.get(f"AIRFLOW__{SECTION.upper()}__{name.upper()}"))
+def _text(name: str, section: str = SECTION) -> str:
+    return _read(name, section, os.environ.get(f"AIRFLOW__{section.upper()}__{name.upper()}"))
 
 
 @cache
-def _read(name: str, from_environment: str | None) -> str:
+def _read(name: str, section: str, from_environment: str | None) -> str:
     # Airflow looks through a dozen places for an option that none of them has, which each XCom would pay for.
-    return str(_conf().get(SECTION, name, fallback=OPTIONS[name]["default"])).strip()
-
-
-@cache
-def _name_of_airflow(from_environment: str | None) -> str:
-    return str(_conf().get("wandb", "deployment", fallback="") or "").strip()
+    return str(_conf().get(section, name, fallback=OPTIONS[name]["default"])).strip()
 
 
 def _list(name: str) -> tuple[str, ...]:
