@@ -18,6 +18,7 @@ WEEK = "weekly_retraining__scheduled__2026-11-22T00:00:00+00:00"
 DEPLOY = "deploy_on_promotion__asset_triggered__2026-11-22T00:01:48+00:00"
 RUNS = "/local/retrieval/runs"
 MODEL = "/local/retrieval/artifacts/model/retriever"
+PROMOTED = "22 Nov 2026, 00:01:43 UTC"
 
 
 def test_every_url_that_the_sdk_gives_is_a_page(site: Site):
@@ -185,7 +186,7 @@ def test_an_artifact_shows_versions_aliases_metadata_and_files(site: Site):
 def test_an_artifact_shows_who_moved_which_alias(site: Site):
     page = site.page(site.urls["registry"])
     moved = [row for row in page.rows if " production moved " in f" {row} "]
-    assert moved == ["13 min ago production moved v0 v1 dev linked"]
+    assert moved == [f"{PROMOTED} 13 min ago production moved v0 v1 dev linked"]
 
 
 def test_lineage_leads_from_the_data_over_the_training_to_the_deployment(site: Site):
@@ -368,6 +369,17 @@ def test_a_run_shows_its_console_images_and_signed_downloads(site: Site):
     assert site.get(address.replace("/storage/e", "/storage/f")).status_code == 403
 
 
+def test_a_run_of_a_sweep_leads_to_the_sweep(site: Site):
+    address = urlsplit(site.urls["sweep"]).path
+    trial = next(link for link in site.page(address).links if "/runs/" in link)
+    assert site.page(trial).links[address] == f"sweep {HOSTILE}"
+
+
+def test_a_reference_that_was_not_read_has_neither_size_nor_digest(site: Site):
+    row = site.page("/local/odd/artifacts/dataset/odd/v0").row("elsewhere.bin")
+    assert row == "elsewhere.bin → http://127.0.0.1:9/elsewhere.bin – – –"
+
+
 def test_an_artifact_says_what_has_changed_since_the_version_before(site: Site):
     page = site.page(f"{MODEL}/v1")
     assert "Changes since v0" in page.text
@@ -379,4 +391,4 @@ def test_an_artifact_says_what_has_changed_since_the_version_before(site: Site):
 
 def test_a_registry_tells_who_moved_which_alias(site: Site):
     page = site.page("/orgs/local-org/registry/model")
-    assert "13 min ago retriever production moved v0 v1 dev linked" in page.rows
+    assert f"{PROMOTED} 13 min ago retriever production moved v0 v1 dev linked" in page.rows

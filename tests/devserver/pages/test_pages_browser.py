@@ -23,6 +23,7 @@ ARGUMENTS = [
 ]
 LOOPBACK = ("127.0.0.1", "localhost", "::1", None)
 TRAINING = "/local/retrieval/runs/train-2026-11-22-try2"
+MODEL = "/local/retrieval/artifacts/model/retriever"
 GROUP = quote("weekly_retraining__scheduled__2026-11-22T00:00:00+00:00", safe="")
 
 
@@ -145,6 +146,40 @@ def test_a_reader_walks_from_home_to_the_promoted_version_and_its_training(site:
     browser.tab.locator("svg.lineage a", has_text="train · try 2").click()
     browser.tab.wait_for_url(f"**{TRAINING}")
     assert browser.tab.locator("h1").inner_text().startswith("train · try 2")
+
+
+def test_names_in_the_lineage_stay_within_their_boxes(site: Site, browser: Browser):
+    for path, count in ((f"{MODEL}/v1", 9), ("/local/odd/artifacts/dataset/odd/v0", 2)):
+        browser.tab.goto(f"{site.server.url}{path}")
+        room = browser.tab.locator("svg.lineage a").evaluate_all(
+            """boxes => boxes.map(box => {
+                const right = item => item.getBoundingClientRect().right;
+                return right(box.querySelector("rect")) - Math.max(...[...box.querySelectorAll("text")].map(right));
+            })"""
+        )
+        assert len(room) == count
+        assert min(room) > 2
+
+
+def test_numbers_in_a_wide_table_are_not_broken(site: Site, browser: Browser):
+    browser.tab.goto(f"{site.server.url}/local/retrieval/runs/evaluate-2026-11-22-0")
+    browser.tab.evaluate(
+        """document.querySelectorAll("table.data tr").forEach(row => {
+            const cells = [...row.children];
+            for (let times = 0; times < 7; times++) row.append(...cells.map(cell => cell.cloneNode(true)));
+        });
+        document.querySelectorAll("table.data th").forEach(heading => { heading.textContent = "v"; })"""
+    )
+    numbers = browser.tab.locator("table.data tr:nth-child(3) td.right")
+    assert numbers.count() == 16
+    lines = numbers.evaluate_all(
+        """cells => cells.map(cell => {
+            const text = document.createRange();
+            text.selectNodeContents(cell);
+            return text.getClientRects().length;
+        })"""
+    )
+    assert set(lines) == {1}
 
 
 def test_logged_html_is_seen_and_cannot_run_scripts(site: Site, browser: Browser):

@@ -10,6 +10,7 @@ from wandb_airflow_provider.devserver.artifacts.queries import EntryRecord
 from wandb_airflow_provider.devserver.pages.charts import build_charts, build_system_charts
 from wandb_airflow_provider.devserver.pages.comparison import compare
 from wandb_airflow_provider.devserver.pages.console import read_console
+from wandb_airflow_provider.devserver.pages.markdown import to_html
 from wandb_airflow_provider.devserver.pages.run_query import look_up, parse_keys, parse_order, parse_query
 from wandb_airflow_provider.devserver.pages.step_axes import StepAxes
 from wandb_airflow_provider.devserver.pages.timeline import build_ticks
@@ -100,6 +101,17 @@ def test_system_metrics_are_drawn_over_seconds():
 def test_axis_names_are_no_markup_for_the_charting_library():
     (chart,) = build_charts([{"<b>x</b>": 1, "loss": 2}], StepAxes({"loss": "<b>x</b>", "<b>x</b>": "none"}))
     assert chart.figure()["layout"]["xaxis"]["title"]["text"] == "&lt;b&gt;x&lt;/b&gt;"
+
+
+def test_axes_write_small_and_large_numbers_as_they_were_logged():
+    (chart,) = build_charts([{"_step": step, "tiny": step * 1e-9} for step in range(9)])
+    layout = chart.figure()["layout"]
+    assert {layout[axis]["exponentformat"] for axis in ("xaxis", "yaxis")} == {"e"}
+
+
+def test_headings_in_markdown_are_below_those_of_the_page():
+    written = to_html("# Why\n\n## How\n\nAlso\n----\n\n##### Where")
+    assert written == "<h3>Why</h3>\n<h4>How</h4>\n<h4>Also</h4>\n<h6>Where</h6>\n"
 
 
 def test_console_lines_lose_colours_and_keep_the_last_state_of_a_progress_bar():

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import itertools
+import math
 import tracemalloc
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from wandb_airflow_provider.devserver import DevServer
 from wandb_airflow_provider.devserver.pages import formats
 from wandb_airflow_provider.devserver.pages.charts import build_charts
+from wandb_airflow_provider.devserver.pages.report_panels import Grid
+from wandb_airflow_provider.devserver.pages.runsets import RunSet
 from wandb_airflow_provider.devserver.pages.tree import build_tree
 from wandb_airflow_provider.devserver.pages.values import key_metrics
 from wandb_airflow_provider.devserver.queries import RunRecord
@@ -151,6 +157,31 @@ def test_moments_are_told_by_how_long_ago_they_were(seconds: float, text: str):
 )
 def test_sizes_are_told_in_decimal_units(count: int, text: str):
     assert formats.size(int(count)) == text
+
+
+def test_long_names_of_runs_leave_room_for_the_bars_and_stay_apart(tmp_path: Path):
+    names = {"a": "x" * 60 + "1", "b": "x" * 60 + "2", "c": "y" * 60, "d": "y" * 60, "e": "short"}
+    runs = [replace(make_run(key), display_name=name, summary={"loss": 1}) for key, name in names.items()]
+    with DevServer(tmp_path) as server:
+        grid = Grid(server.backend, [RunSet("all", "e", "p", runs, None)], {}, "grid")
+    (panel,) = grid.build([{"viewType": "Bar Chart", "config": {"metrics": ["loss"]}}])
+    assert panel.figure is not None
+    start, end = f"{'x' * 15}…{'x' * 15}", f"{'y' * 15}…{'y' * 16}"
+    assert panel.figure["data"][0]["y"] == [f"{start}1", f"{start}2", f"{end} (c)", f"{end} (d)", "short"]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (1234567, "1\u202f234\u202f567"),
+        (0.123456, "0.1235"),
+        (math.nan, "NaN"),
+        (math.inf, "Infinity"),
+        (-math.inf, "-Infinity"),
+    ],
+)
+def test_values_in_tables_are_told_as_in_the_summary(value: float, text: str):
+    assert formats.compact(value) == text
 
 
 @pytest.mark.parametrize(

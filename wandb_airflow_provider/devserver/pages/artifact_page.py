@@ -72,6 +72,7 @@ def show_version(request: Request, collection: CollectionRecord, wanted: str | N
         )
     selected = _version(backend, collection, wanted or f"v{collection.latest_version}")
     place = find_place(backend, selected.artifact_id)
+    shown = {collection.id, place[0].id} if place else {collection.id}
     entries = list_entries(backend, selected.artifact_id)
     now = backend.now()
     return render(
@@ -80,7 +81,7 @@ def show_version(request: Request, collection: CollectionRecord, wanted: str | N
         collection=collection,
         rows=rows,
         selected=next(row for row in rows if row.version.version == selected.version),
-        places=[item for item in list_places(backend, selected.artifact_id) if item[0].id != collection.id],
+        places=[item for item in list_places(backend, selected.artifact_id) if item[0].id not in shown],
         entries=[(entry, _download(backend, entry, now)) for entry in entries[:_SHOWN_FILES]],
         more_entries=max(0, len(entries) - _SHOWN_FILES),
         source=place,

@@ -23,7 +23,16 @@ _SYSTEM = "system."
 _NOT_NUMBERS = ("NaN", "Infinity", "-Infinity")
 LINE_COLOR = "#2456a6"
 _INK, _GRID = "#3d4654", "#e7eaef"
-
+# Plotly's own way of writing small and large numbers, 200n and 50T, is not how anybody logs them.
+AXIS: dict[str, Any] = {
+    "gridcolor": _GRID,
+    "linecolor": _GRID,
+    "zeroline": False,
+    "automargin": True,
+    "fixedrange": True,
+    "exponentformat": "e",
+    "minexponent": 5,
+}
 Point = tuple[int | float, int | float | None]
 
 
@@ -69,21 +78,14 @@ def base_layout(x_title: str, y_title: str | None = None, **x_axis: Any) -> dict
 
     :param x_axis: More settings of the horizontal axis.
     """
-    axis = {
-        "gridcolor": _GRID,
-        "linecolor": _GRID,
-        "zeroline": False,
-        "automargin": True,
-        "fixedrange": True,
-    }
     return {
         "height": 220,
         "margin": {"l": 44, "r": 12, "t": 8, "b": 36},
         "font": {"family": "system-ui, sans-serif", "size": 12, "color": _INK},
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
-        "xaxis": {**axis, "title": {"text": x_title, "standoff": 6}, **x_axis},
-        "yaxis": axis if y_title is None else {**axis, "title": {"text": y_title, "standoff": 6}},
+        "xaxis": {**AXIS, "title": {"text": x_title, "standoff": 6}, **x_axis},
+        "yaxis": AXIS if y_title is None else {**AXIS, "title": {"text": y_title, "standoff": 6}},
         "showlegend": False,
     }
 

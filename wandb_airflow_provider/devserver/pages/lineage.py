@@ -24,8 +24,9 @@ GENERATED_TYPES = ("run_table", "wandb-history", "wandb-events", "job")
 
 _DEPTH = 4
 _MOST_IN_COLUMN = 8
-_BOX_WIDTH, _BOX_HEIGHT, _GAP_X, _GAP_Y, _MARGIN = 168, 46, 34, 16, 6
-_TITLE_LENGTH, _NOTE_LENGTH = 21, 26
+_BOX_WIDTH, _BOX_HEIGHT, _GAP_X, _GAP_Y, _MARGIN = 172, 46, 30, 16, 6
+# Letters of title and note that fit; a run's box has round ends.
+_LENGTHS = {"run": (19, 22), "artifact": (20, 24)}
 
 Direction = Literal["input", "output"]
 Place = tuple[CollectionRecord, VersionRecord]
@@ -52,12 +53,12 @@ class Box:
     @property
     def short_title(self) -> str:
         """The title, cut to fit."""
-        return _cut(self.title, _TITLE_LENGTH)
+        return _cut(self.title, _LENGTHS[self.kind][0])
 
     @property
     def short_note(self) -> str:
         """The note, cut to fit."""
-        return _cut(self.note, _NOTE_LENGTH)
+        return _cut(self.note, _LENGTHS[self.kind][1])
 
 
 @dataclass
@@ -172,7 +173,8 @@ def find_place(backend: Backend, artifact_id: str) -> Place | None:
 
 
 def _run_box(run: RunRecord, column: int, row: int) -> Box:
-    note = " · ".join(part for part in (run.job_type, shown_state(run)) if part)
+    job_type = None if run.job_type == run.display_name else run.job_type
+    note = " · ".join(part for part in (job_type, shown_state(run)) if part)
     return Box(f"run:{run.id}", "run", run.display_name, note, addresses.run(run), column, row)
 
 

@@ -14,10 +14,15 @@ if TYPE_CHECKING:
     from markdown_it.token import Token
 
 _SCHEMES = ("http://", "https://", "mailto:", "/", "#")
+_SECTION_LEVEL = 2
 
 
 def to_html(text: str) -> Markup:
-    """Return Markdown as HTML: tags in it are shown as text, links lead to the web only, images become links."""
+    """
+    Return Markdown as HTML: tags in it are shown as text, links lead to the web only, images become links.
+
+    Its headings become those below a section's, so that none looks like a title or a section of the page.
+    """
     return Markup(_parser().render(text))  # noqa: S704 - the parser escapes tags and refuses other links
 
 
@@ -30,6 +35,8 @@ def _parser() -> MarkdownIt:
     parser.validateLink = _allowed  # type: ignore[method-assign]
     parser.add_render_rule("image", _image)
     parser.add_render_rule("link_open", _link)
+    parser.add_render_rule("heading_open", _heading)
+    parser.add_render_rule("heading_close", _heading)
     return parser
 
 
@@ -41,6 +48,11 @@ def _allowed(url: str) -> bool:
 def _link(renderer: RendererHTML, tokens: Sequence[Token], index: int, options: Any, env: Any) -> str:
     tokens[index].attrSet("rel", "noopener noreferrer")
     return renderer.renderToken(tokens, index, options, env)
+
+
+def _heading(renderer: RendererHTML, tokens: Sequence[Token], index: int, options: Any, env: Any) -> str:
+    level = min(int(tokens[index].tag[1]) + _SECTION_LEVEL, 6)
+    return f"</h{level}>\n" if tokens[index].nesting < 0 else f"<h{level}>"
 
 
 def _image(renderer: RendererHTML, tokens: Sequence[Token], index: int, options: Any, env: Any) -> str:

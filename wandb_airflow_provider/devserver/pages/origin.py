@@ -22,6 +22,7 @@ _LABELS = {
     "data_interval_start": "Data interval from",
     "data_interval_end": "Data interval to",
     "run_after": "Run after",
+    "started_at": "Task started",
     "params": "Params",
     "owner": "Owner",
     "dag_version": "DAG version",

@@ -1,4 +1,4 @@
-"""What only the pages read: runs by path and by id, across projects, by group and state, and what a run started."""
+"""What only the pages read: runs by path and by id, across projects, by group and state, and what belongs to a run."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from wandb_airflow_provider.devserver.pages.tree import ROOT_JOB_TYPE, worst_sta
 from wandb_airflow_provider.devserver.queries import ProjectRecord, RunRecord, get_project, get_run
 from wandb_airflow_provider.devserver.run_state import alive_since
 from wandb_airflow_provider.devserver.store import loads
+from wandb_airflow_provider.devserver.sweeps.queries import SweepRecord, get_sweep
 
 # As origin.shown_state: what the run's task wrote about itself, else W&B's state. Materialised, for else the database
 # reads each summary once per mention.
@@ -92,6 +93,13 @@ def defined_metrics(backend: Backend, run: RunRecord) -> Any:
             "SELECT config -> '$._wandb.value.m' AS metrics FROM runs WHERE pk = ?", (run.row_id,)
         ).fetchone()
     return loads(row["metrics"]) if row else None
+
+
+def sweep_of(backend: Backend, run: RunRecord) -> SweepRecord | None:
+    """Return the sweep that a run is a trial of, or None."""
+    with backend.store.read() as conn:
+        row = conn.execute("SELECT sweep FROM runs WHERE pk = ?", (run.row_id,)).fetchone()
+    return get_sweep(backend, run.entity, run.project, row["sweep"]) if row and row["sweep"] else None
 
 
 def latest_runs(backend: Backend, limit: int) -> list[RunRecord]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from wandb_airflow_provider.devserver.backend import Backend
-from wandb_airflow_provider.devserver.pages.charts import shown
+from wandb_airflow_provider.devserver.pages.charts import AXIS, shown
 from wandb_airflow_provider.devserver.pages.runsets import RunSet, mapping, sequence
 from wandb_airflow_provider.devserver.pages.values import flat, is_number, ordered, plain_summary
 from wandb_airflow_provider.devserver.queries import RunRecord, get_history
@@ -31,7 +31,9 @@ _COLOR = re.compile(r"#(?:[0-9a-fA-F]{3}){1,2}")
 _DRAWN_RUNS = 10
 _MOST_BARS = 40
 _MOST_POINTS = 1000
-_INK, _GRID = "#3d4654", "#e7eaef"
+_INK = "#3d4654"
+_HEIGHT, _LINE_HEIGHT, _MOST_LEGEND_LINES, _ROOMY_NAMES = 280, 19, 8, 10
+_LONGEST_NAME = 32
 _AGGREGATES: dict[str, Callable[[Sequence[float]], float]] = {
     "mean": statistics.fmean,
     "min": min,
@@ -147,7 +149,8 @@ class Grid:
                 panel.id,
                 traces,
                 {"title": {"text": shown(str(config.get("xAxisTitle") or ""))}},
-                {"autorange": "reversed"} if not upright else {},
+                {"autorange": "reversed", "dtick": 1} if not upright else {},
+                0 if upright else len({name for trace in traces for name in trace["y"]}),
             )
 
     def _scalar(self, panel: Panel, config: Mapping[str, Any], metrics: list[str]) -> None:
@@ -226,12 +229,19 @@ def figures(panels: Sequence[Panel]) -> Iterator[dict[str, Any]]:
 
 def _labels(runs: Sequence[RunRecord]) -> dict[str, str]:
     """Return what each run is called in charts: Plotly knows some tags, and draws bars of one name as one."""
-    count = Counter(run.display_name for run in runs)
+    names = {run.id: _cut(run.display_name) for run in runs}
+    count = Counter(names.values())
     named = {
-        run.id: run.display_name if count[run.display_name] == 1 else f"{run.display_name} ({run.name})"
+        run.id: names[run.id] if count[names[run.id]] == 1 else f"{names[run.id]} ({run.name})"
         for run in runs
     }
     return {run_id: shown(name) for run_id, name in named.items()}
+
+
+def _cut(name: str) -> str:
+    """Return a name that leaves room for the chart; the ends of long names tell them apart."""
+    half = _LONGEST_NAME // 2
+    return name if len(name) <= _LONGEST_NAME else f"{name[: half - 1]}…{name[-half:]}"
 
 
 def _trace(kind: str, name: str, points: Sequence[tuple[Any, Any]], **more: Any) -> dict[str, Any]:
@@ -239,19 +249,26 @@ def _trace(kind: str, name: str, points: Sequence[tuple[Any, Any]], **more: Any)
 
 
 def _figure(
-    panel_id: str, traces: list[dict[str, Any]], x_axis: Mapping[str, Any], y_axis: Mapping[str, Any]
+    panel_id: str,
+    traces: list[dict[str, Any]],
+    x_axis: Mapping[str, Any],
+    y_axis: Mapping[str, Any],
+    names: int = 0,
 ) -> dict[str, Any]:
-    axis = {"gridcolor": _GRID, "linecolor": _GRID, "zeroline": False, "automargin": True, "fixedrange": True}
+    """Return a chart as Plotly takes it; ``names`` are those that stand below each other beside it."""
+    # In most panels the legend has two names in a line.
+    lines = min((len(traces) + 1) // 2, _MOST_LEGEND_LINES) if len(traces) > 1 else 0
     layout = {
-        "height": 280,
+        "height": _HEIGHT + _LINE_HEIGHT * (lines + max(names - _ROOMY_NAMES, 0)),
         "margin": {"l": 44, "r": 12, "t": 8, "b": 36},
         "font": {"family": "system-ui, sans-serif", "size": 12, "color": _INK},
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
-        "xaxis": {**axis, **x_axis},
-        "yaxis": {**axis, **y_axis},
+        "xaxis": {**AXIS, **x_axis},
+        "yaxis": {**AXIS, **y_axis},
         "showlegend": len(traces) > 1,
-        "legend": {"orientation": "h", "y": -0.25},
+        # A place relative to the plot would be on the axis's title once many names make the plot low.
+        "legend": {"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom"},
     }
     return {"id": panel_id, "data": traces, "layout": layout}
 

@@ -16,7 +16,7 @@ from wandb_airflow_provider.devserver.pages.console import read_console
 from wandb_airflow_provider.devserver.pages.lineage import find_place
 from wandb_airflow_provider.devserver.pages.not_found import PageNotFoundError
 from wandb_airflow_provider.devserver.pages.origin import CONFIG_KEY, Origin, shown_state
-from wandb_airflow_provider.devserver.pages.records import defined_metrics, find_run, started_by
+from wandb_airflow_provider.devserver.pages.records import defined_metrics, find_run, started_by, sweep_of
 from wandb_airflow_provider.devserver.pages.step_axes import StepAxes
 from wandb_airflow_provider.devserver.pages.templating import render
 from wandb_airflow_provider.devserver.pages.values import plain_summary
@@ -68,6 +68,7 @@ def run(request: Request) -> Response:
         run=record,
         state=shown_state(record),
         origin=origin,
+        sweep=sweep_of(backend, record),
         parent=_references(backend, [origin.parent_run] if origin else []),
         upstream=_references(backend, origin.upstream_runs if origin else []),
         retry_of=_references(backend, [origin.retry_of] if origin else []),
