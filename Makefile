@@ -2,6 +2,7 @@
 #
 #   make demo    the weekly retraining workflow, from an empty machine to its result
 #   make test    everything that has to hold: lint, types, import contracts, tests
+#   make quick   the part of it that needs no Airflow task: some minutes, for while you work
 #   make contract   the same wandb flows against the dev server, with each supported minor of the SDK
 #   make cluster    the services of docker-compose.yaml without containers: two workers, one of which is lost
 #   make matrix     the built wheel on each supported Airflow and wandb; one of them: make matrix CELL=airflow-3.3-wandb-0.30
@@ -27,6 +28,10 @@ STAMP := $(VENV)/.installed
 # The files that take longest come first, so that the workers end at the same time.
 FAST_TESTS := tests/dags/ tests/unit/dags/ \
   $(filter-out tests/__pycache__/ tests/dags/ tests/system/ tests/contract/ tests/cluster/,$(sort $(dir $(wildcard tests/*/.))))
+# Seven tests of eight: without those that run operators, DAGs and benchmarks.
+QUICK_TESTS := tests/devserver/ tests/packaging/ tests/unit/ --ignore=tests/unit/operators
+# A file's tests share their session fixtures, so a file stays on one worker.
+WORKERS = -n $(PYTEST_WORKERS) --dist loadfile --no-loadscope-reorder
 SDKS := $(patsubst tools/sdk/%.txt,.sdks/%/.installed,$(wildcard tools/sdk/*.txt))
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header
 
@@ -34,10 +39,10 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test lint format types contracts unit system contract contract-record cluster matrix pytest bench operations lock clean
+.PHONY: help env demo test quick lint format types contracts unit system contract contract-record cluster matrix pytest bench operations lock clean
 
 help:
-	@sed -n 's/^# \{0,1\}//p' Makefile | sed -n '1,11p'
+	@sed -n 's/^# \{0,1\}//p' Makefile | sed -n '1,12p'
 
 env: $(STAMP)
 
@@ -70,6 +75,9 @@ demo: $(STAMP)
 
 test: lint types contracts unit system
 
+quick: lint types contracts
+	$(BIN)/pytest $(QUICK_TESTS) $(WORKERS)
+
 lint: $(STAMP)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -88,9 +96,8 @@ contracts: $(STAMP)
 again = || { [ $$? -eq 1 ] && echo "Once more, alone:" && \
   $(BIN)/pytest --last-failed --last-failed-no-failures none $(1); }
 
-# A file's tests share their session fixtures, so a file stays on one worker.
 unit: $(STAMP)
-	$(BIN)/pytest $(FAST_TESTS) -n $(PYTEST_WORKERS) --dist loadfile --no-loadscope-reorder $(call again,$(FAST_TESTS))
+	$(BIN)/pytest $(FAST_TESTS) $(WORKERS) $(call again,$(FAST_TESTS))
 
 # One Airflow for all of them: no second worker.
 system: $(STAMP)
