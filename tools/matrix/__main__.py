@@ -34,6 +34,8 @@ TESTS = (
     "tests/unit/test_connection.py",
     "tests/unit/operators/test_python.py",
     "tests/unit/operators/test_gate.py",
+    "tests/unit/operators/test_gate_audit.py",
+    "tests/unit/operators/test_gate_baseline.py",
     "tests/unit/operators/test_lifecycle.py",
     "tests/dags/test_pipeline.py",
 )

@@ -78,6 +78,10 @@ class Push:
             return value
         if isinstance(value, StoredValue):
             return self.pass_on(value)
+        if part and type(value) in (bytes, bytearray):
+            # Airflow serializes no bytes, and so none within what it serializes.
+            large = len(value) > settings.threshold_bytes()
+            return self.store(value, json_codec(value), part) if large else inline_bytes(value)
         codec = codec_for(value)
         if codec is not None:
             return self.store(value, codec, part)
@@ -216,7 +220,7 @@ def prepare(value: Any, producer: Producer, *, each: bool) -> None:
     if each and isinstance(value, Mapping):
         for key, item in value.items():
             with _Remembering(producer._replace(key=str(key)), remember) as push:
-                push.replaced(item)
+                push.replaced_or_large(item)
     with _Remembering(producer, remember) as whole:
         whole.replaced_or_large(value)
 

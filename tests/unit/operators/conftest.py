@@ -1,4 +1,4 @@
-"""Versions with their verdicts, and the operators that move a registry alias of the test's own."""
+"""Gates, versions with their verdicts, and the operators that move a registry alias of the test's own."""
 
 from __future__ import annotations
 
@@ -16,13 +16,26 @@ from wandb_airflow_provider.audit import AuditEntry
 from wandb_airflow_provider.exceptions import WandbUnavailableError
 from wandb_airflow_provider.hooks.audit_log import AuditLog
 from wandb_airflow_provider.hooks.wandb import WandbHook
+from wandb_airflow_provider.identity import RunRef
 from wandb_airflow_provider.operators.decision import verdict_entry
 from wandb_airflow_provider.operators.demote import WandbDemoteOperator
+from wandb_airflow_provider.operators.gate import WandbMetricGateOperator
 from wandb_airflow_provider.operators.promote import WandbPromoteOperator
 from wandb_airflow_provider.operators.rollback import WandbRollbackOperator
 from wandb_airflow_provider.promotion import TaskMark
 from wandb_airflow_provider.registry import RegistryAlias
 from wandb_airflow_provider.rules import MetricRule, Verdict, evaluate
+
+GOOD = MetricRule(metric="eval/mrr", minimum=0.5)
+
+
+def gate(**arguments: Any) -> WandbMetricGateOperator:
+    with DAG("weekly", schedule=None):
+        return WandbMetricGateOperator(task_id="gate", **arguments)
+
+
+def own_run(hook: WandbHook, finished: Any) -> Any:
+    return hook.get_run(RunRef.from_json(finished.xcom("wandb_run")))
 
 
 @pytest.fixture

@@ -1,20 +1,76 @@
-"""The XCom backend as Airflow's task runner uses it, with an S3 server on loopback."""
+"""The XCom backend as Airflow's task runner uses it, the XComs of an Airflow, and an S3 server on loopback."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections import namedtuple
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from tests.unit.xcom.forgery import Forge
 from wandb_airflow_provider.xcom import producer
 from wandb_airflow_provider.xcom.backend import WandbXComBackend
 from wandb_airflow_provider.xcom.index import INDEX_NAME
+from wandb_airflow_provider.xcom.orphans import Orphan, find_orphans, remove_orphan
 from wandb_airflow_provider.xcom.reference import StoredReference
+from wandb_airflow_provider.xcom.referrers import Airflow
+
+Raw = namedtuple("Raw", "value")
+Backend = type[WandbXComBackend]
+FRAME = pd.DataFrame({"a": [1.5, 2.5], "b": ["x", "y"]})
+NOW = timedelta(0)
+
+
+def push(backend: Backend, value: Any, key: str = "return_value", run_id: str = "run1", **where: Any) -> Any:
+    where = {"dag_id": "dag", "task_id": "task", "map_index": -1, **where}
+    return backend.serialize_value(value, key=key, run_id=run_id, **where)
+
+
+def pull(backend: Backend, raw: Any) -> Any:
+    return backend.deserialize_value(Raw(raw))
+
+
+def clear(backend: Backend, supervisor: Any, raw: Any, run_id: str, task_id: str = "task") -> None:
+    """Clear a task as Airflow does."""
+    supervisor.xcoms[(task_id, "return_value", -1)] = raw
+    backend.delete(key="return_value", task_id=task_id, dag_id="dag", run_id=run_id)
+
+
+class Database:
+    """The XComs of an Airflow by DAG run and task, and which of its DAG runs have not ended."""
+
+    def __init__(self) -> None:
+        self.xcoms: dict[tuple[str, str], Any] = {}
+        self.at_work: set[str] = set()
+
+    @property
+    def airflow(self) -> Airflow:
+        return Airflow(
+            lambda producer: self.xcoms.get((producer.dag_run_id, producer.task_id)),
+            lambda dag_id, dag_run_id: dag_run_id in self.at_work,
+        )
+
+    def orphans(self, hook: Any) -> list[Orphan]:
+        return list(find_orphans(hook, self.airflow, min_age=NOW))
+
+    def clean(self, hook: Any) -> int:
+        """Clean up as a DAG does, again and again: what was in doubt once is looked at anew. Returns what is gone."""
+        return sum(
+            remove_orphan(hook, self.airflow, orphan, min_age=NOW)
+            for _ in range(3)
+            for orphan in self.orphans(hook)
+        )
+
+
+@pytest.fixture
+def database() -> Database:
+    return Database()
 
 
 @pytest.fixture

@@ -16,8 +16,7 @@ from hypothesis import given, settings
 from pandas.testing import assert_frame_equal, assert_series_equal
 
 from tests.unit.xcom.round_trip import LIMITS, some, stored, text
-from wandb_airflow_provider.exceptions import WandbConfigurationError
-from wandb_airflow_provider.xcom.codecs.registry import codec_for, codec_named
+from wandb_airflow_provider.xcom.codecs.registry import codec_named
 from wandb_airflow_provider.xcom.workspace import passing_folder
 
 columns = st.sampled_from(
@@ -192,84 +191,6 @@ def test_a_frame_that_was_passed_may_be_written_to() -> None:
     back.loc[1, "a"] += 1
     back.loc[0, "b"] = 7
     assert (back["a"].tolist(), back["b"].tolist()) == ([5.0, 3.0], [7, 2])
-
-
-@pytest.mark.parametrize(
-    "values", [[1, "a"], [1, 2.5], [{"a": 1}, {"b": 2}], [object()], ["a", b"b"], [2**70]]
-)
-def test_a_column_of_objects_that_arrow_would_change_is_refused(values: list[Any]) -> None:
-    frame = pd.DataFrame({"c": pd.Series(values, dtype=object)})
-    with pytest.raises(WandbConfigurationError, match="cannot be passed: Arrow has no form"):
-        stored(frame)
-
-
-@pytest.mark.parametrize(
-    "values",
-    [
-        pd.cut([1.0, 2.0, 3.0], 2),
-        pd.Categorical(pd.period_range("2026-01", periods=3, freq="M")),
-        pd.Categorical(pd.date_range("2026-01-01", periods=3, tz="Europe/Berlin")),
-        pd.Categorical(pd.array([1, 2, 1], dtype="Int64")),
-        pd.Categorical([1, "a", 1]),
-    ],
-    ids=["intervals", "periods", "times", "Int64", "mixed"],
-)
-def test_categories_that_arrow_would_change_are_refused_as_column_index_and_labels(values: Any) -> None:
-    frame = pd.DataFrame({"c": values, "k": [1, 2, 3]})
-    labelled = pd.DataFrame([[1, 2, 3]], columns=pd.CategoricalIndex(values))
-    for value in (frame, frame["c"], frame.set_index("c"), frame.set_index(["k", "c"]), labelled):
-        with pytest.raises(WandbConfigurationError, match="it has categories of the type"):
-            stored(value)
-
-
-@pytest.mark.parametrize(
-    "categories",
-    [
-        pd.Index(["b", "a"], dtype=object),
-        pd.Index([date(2026, 1, 1), date(2026, 1, 2)], dtype=object),
-        pd.Index(["b", "a"], dtype="string"),
-        pd.Index(["b", "a"], dtype="str"),
-        pd.date_range("2026-01-01", periods=2, freq="D"),
-        pd.timedelta_range("1h", periods=2, freq="h"),
-        pd.Index([2.5, 1.5]),
-    ],
-    ids=["object", "dates", "string", "str", "times", "spans", "numbers"],
-)
-def test_categories_come_back_as_column_index_and_labels(categories: pd.Index) -> None:
-    values = pd.Categorical.from_codes([0, 1, -1], categories=categories, ordered=True)
-    frame = pd.DataFrame({"c": values, "k": [1, 2, 3]})
-    labelled = pd.DataFrame([[1, 2, 3]], columns=pd.CategoricalIndex(values))
-    for value in (frame, frame.set_index("c"), frame.set_index(["k", "c"]), labelled):
-        assert_frame_equal(stored(value)[0], value)
-    back = stored(frame["c"])[0].cat.categories
-    assert (back.dtype, list(map(type, back))) == (categories.dtype, list(map(type, categories)))
-    assert getattr(back, "freq", None) == getattr(categories, "freq", None)
-
-
-@pytest.mark.parametrize(
-    ("index", "found"),
-    [
-        (pd.Index([1, "a"], dtype=object), "cannot be passed: Arrow has no form"),
-        (pd.Index([1, 2.5], dtype=object), "1 would come back as 1.0"),
-        (pd.Index([object(), None], dtype=object), "cannot be passed: Arrow has no form"),
-        (pd.Index(["x", None], dtype=pd.StringDtype("python")), "would come back as one of"),
-    ],
-    ids=["mixed", "numbers", "objects", "storage"],
-)
-def test_an_index_that_arrow_would_change_is_refused(index: pd.Index, found: str) -> None:
-    for kept in (index, pd.MultiIndex.from_arrays([[1, 2], index])):
-        with pytest.raises(WandbConfigurationError, match=found):
-            stored(pd.DataFrame({"v": [1.5, 2.5]}, index=kept))
-
-
-@pytest.mark.parametrize("kind", ["object", "str", "string"])
-def test_labels_of_plain_text_are_in_no_file_of_their_own(kind: str, tmp_path: Path) -> None:
-    frame = pd.DataFrame([[1, 2]], columns=pd.Index(["a", "ä\n"], dtype=kind, name="n"))
-    codec = codec_for(frame)
-    assert codec is not None
-    meta = codec.write(frame, tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["table.arrows"]
-    assert_frame_equal(codec.read(tmp_path, meta, LIMITS), frame)
 
 
 def test_a_frame_is_left_as_it_was_when_it_is_written() -> None:

@@ -1,81 +1,28 @@
-"""Nothing is removed to which an XCom refers: of other projects and Airflows, of long ids, of tasks at work."""
+"""Only what nothing refers to is removed: of one project, one Airflow, and not while it is stored again."""
 
 from __future__ import annotations
 
-import json
 import os
-from collections import namedtuple
-from collections.abc import Callable, Iterator
-from datetime import timedelta
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
-from airflow.sdk.bases.xcom import BaseXCom
 
+from tests.unit.xcom.conftest import FRAME, NOW, Backend, Database, clear, pull, push
 from wandb_airflow_provider import WandbXComCleanupOperator
 from wandb_airflow_provider.exceptions import WandbConfigurationError
 from wandb_airflow_provider.hooks.wandb import WandbHook
 from wandb_airflow_provider.object_storage import open_place
-from wandb_airflow_provider.operators.xcom import _read_xcom
 from wandb_airflow_provider.xcom.artifact_run import artifact_run
-from wandb_airflow_provider.xcom.backend import WandbXComBackend
-from wandb_airflow_provider.xcom.orphans import Orphan, find_orphans, remove_orphan
+from wandb_airflow_provider.xcom.orphans import remove_orphan
 from wandb_airflow_provider.xcom.reference import Producer, StoredReference
-from wandb_airflow_provider.xcom.referrers import Airflow, producer_of, references_in
+from wandb_airflow_provider.xcom.referrers import producer_of
 from wandb_airflow_provider.xcom.removal import delete_version
 from wandb_airflow_provider.xcom.stored_value import StoredValue
-from wandb_airflow_provider.xcom.stores import artifact as artifacts
 from wandb_airflow_provider.xcom.stores.artifact import log_value, new_value
 from wandb_airflow_provider.xcom.stores.objects import ObjectStore
-
-Backend = type[WandbXComBackend]
-Raw = namedtuple("Raw", "value")
-FRAME = pd.DataFrame({"a": [1.5, 2.5], "b": ["x", "y"]})
-LONG = "x" * 200
-NOW = timedelta(0)
-
-
-def push(backend: Backend, value: Any, run_id: str = "run1", task_id: str = "task") -> Any:
-    return backend.serialize_value(
-        value, key="return_value", run_id=run_id, dag_id="dag", task_id=task_id, map_index=-1
-    )
-
-
-def pull(backend: Backend, raw: Any) -> Any:
-    return backend.deserialize_value(Raw(raw))
-
-
-class Database:
-    """The XComs of an Airflow by DAG run and task, and which of its DAG runs have not ended."""
-
-    def __init__(self) -> None:
-        self.xcoms: dict[tuple[str, str], Any] = {}
-        self.at_work: set[str] = set()
-
-    @property
-    def airflow(self) -> Airflow:
-        return Airflow(
-            lambda producer: self.xcoms.get((producer.dag_run_id, producer.task_id)),
-            lambda dag_id, dag_run_id: dag_run_id in self.at_work,
-        )
-
-    def orphans(self, hook: Any) -> list[Orphan]:
-        return list(find_orphans(hook, self.airflow, min_age=NOW))
-
-    def clean(self, hook: Any) -> int:
-        """Clean up as a DAG does, again and again: what was in doubt once is looked at anew. Returns what is gone."""
-        return sum(
-            remove_orphan(hook, self.airflow, orphan, min_age=NOW)
-            for _ in range(3)
-            for orphan in self.orphans(hook)
-        )
-
-
-@pytest.fixture
-def database() -> Database:
-    return Database()
 
 
 @pytest.fixture
@@ -83,12 +30,6 @@ def store(option: Callable[..., None], tmp_path: Path) -> Path:
     """A folder as XCom storage, and a name of this Airflow."""
     option(storage=tmp_path / "store", deployment="here")
     return tmp_path / "store"
-
-
-def clear(backend: Backend, supervisor: Any, raw: Any, run_id: str, task_id: str = "task") -> None:
-    """Clear a task as Airflow does."""
-    supervisor.xcoms[(task_id, "return_value", -1)] = raw
-    backend.delete(key="return_value", task_id=task_id, dag_id="dag", run_id=run_id)
 
 
 def test_cleaning_up_one_project_leaves_what_another_keeps_in_the_same_store(
@@ -136,44 +77,6 @@ def test_to_remove_anything_this_airflow_needs_a_name(
     done = run_task(clean)
     assert isinstance(done.error, WandbConfigurationError)
     assert "set 'deployment' of [wandb_xcom]" in str(done.error)
-
-
-@pytest.mark.parametrize("run_id", [LONG, "ü" * 100, "scheduled__2026-01-01T00:00:00+00:00"])
-def test_what_a_dag_run_with_a_long_id_refers_to_is_kept(
-    backend: Backend, option: Any, hook: Any, database: Database, supervisor: Any, run_id: str
-) -> None:
-    option(deployment="here", purge="delete")
-    first, second = f"{run_id}1", f"{run_id}2"
-    raw = push(backend, FRAME, run_id=first)
-    assert push(backend, FRAME, run_id=second)["artifact"] == raw["artifact"]
-    database.xcoms[(second, "task")] = raw
-    assert database.orphans(hook) == []
-    clear(backend, supervisor, raw, first)
-    pd.testing.assert_frame_equal(pull(backend, raw), FRAME)
-    assert database.orphans(hook) == []
-    database.xcoms.clear()
-    assert database.clean(hook) == 1
-
-
-def test_a_version_whose_dag_run_cannot_be_told_is_kept(
-    backend: Backend, option: Any, hook: Any, database: Database
-) -> None:
-    raw = push(backend, FRAME, run_id=LONG)
-    artifact = hook.get_conn().artifact(raw["artifact"])
-    artifact.metadata = {**artifact.metadata, "dag_run_id": "hidden by a policy"}
-    artifact.save()
-    assert database.orphans(hook) == []
-
-
-def test_what_a_dag_run_at_work_stored_is_kept_until_it_has_ended(
-    backend: Backend, option: Any, hook: Any, database: Database
-) -> None:
-    option(deployment="here")
-    push(backend, FRAME)
-    database.at_work.add("run1")
-    assert database.orphans(hook) == []
-    database.at_work.clear()
-    assert database.clean(hook) == 1
 
 
 def test_what_is_stored_again_between_finding_and_removing_is_kept(
@@ -246,30 +149,6 @@ def test_an_earlier_attempt_is_removed_and_the_value_of_the_later_one_kept(
     pd.testing.assert_frame_equal(pull(backend, second), FRAME.head(1))
 
 
-@pytest.mark.parametrize("stored", [True, False], ids=["object store", "W&B"])
-def test_a_value_that_another_task_passes_on_is_kept_while_that_xcom_is_there(
-    backend: Backend,
-    option: Any,
-    hook: Any,
-    tmp_path: Path,
-    database: Database,
-    supervisor: Any,
-    stored: bool,
-) -> None:
-    option(deployment="here", purge="delete", storage=tmp_path if stored else "")
-    raw = push(backend, FRAME)
-    passed = push(backend, StoredValue(StoredReference.from_json(raw)), run_id="run7", task_id="choose")
-    assert passed == raw
-    database.xcoms[("run7", "choose")] = [passed]
-    # Cleared, and then another value is stored.
-    clear(backend, supervisor, raw, "run1")
-    database.xcoms[("run1", "task")] = push(backend, FRAME.head(1))
-    assert database.orphans(hook) == []
-    pd.testing.assert_frame_equal(pull(backend, passed), FRAME)
-    del database.xcoms[("run7", "choose")]
-    assert [orphan.artifact for orphan in database.orphans(hook)] == [raw["artifact"]]
-
-
 def test_a_value_without_an_artifact_that_is_passed_on_is_kept(
     backend: Backend, hook: Any, store: Path, database: Database
 ) -> None:
@@ -281,54 +160,6 @@ def test_a_value_without_an_artifact_that_is_passed_on_is_kept(
     assert database.orphans(hook) == []
     database.xcoms.clear()
     assert database.clean(hook) == 1
-
-
-def test_values_in_a_list_that_is_itself_stored_are_kept(
-    backend: Backend, option: Any, hook: Any, database: Database
-) -> None:
-    option(threshold_bytes=100)
-    raw = push(backend, [FRAME, 1])
-    assert (raw["codec"], raw["name"]) == ("json", "dag.task.return_value")
-    database.xcoms[("run1", "task")] = raw
-    assert database.orphans(hook) == []
-
-
-def test_keys_that_are_the_same_in_json_are_refused(backend: Backend, hook: Any) -> None:
-    with pytest.raises(WandbConfigurationError, match="become the same text in JSON"):
-        push(backend, {1: FRAME, "1": FRAME.head(1)})
-
-
-def test_a_version_that_is_stored_again_lasts_as_long_as_a_new_one(
-    backend: Backend, option: Any, hook: Any, server: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    option(purge="ttl", ttl_days=30)
-    raw = push(backend, FRAME)
-    days = lambda: hook.get_conn().artifact(raw["artifact"]).ttl / timedelta(days=1)  # noqa: E731
-    assert days() == 30
-    monkeypatch.setattr(artifacts, "age_of", lambda artifact: timedelta(days=29))
-    before = sum("UpdateArtifact" in str(request.operation) for request in server.requests())
-    push(backend, FRAME, run_id="run2")
-    assert days() == 59
-    push(backend, StoredValue(StoredReference.from_json(raw)), run_id="run3")
-    assert days() == 59
-    after = sum("UpdateArtifact" in str(request.operation) for request in server.requests())
-    assert after - before == 2
-    # By who keeps a version for ever, it is kept for ever.
-    artifact = hook.get_conn().artifact(raw["artifact"])
-    artifact.ttl = None
-    artifact.save()
-    push(backend, FRAME, run_id="run4")
-    assert hook.get_conn().artifact(raw["artifact"]).ttl is None
-
-
-def test_a_version_with_an_end_that_is_stored_again_to_be_kept_has_none(
-    backend: Backend, option: Any, hook: Any
-) -> None:
-    option(purge="ttl")
-    raw = push(backend, FRAME)
-    option(purge="keep")
-    assert push(backend, FRAME, run_id="run2")["artifact"] == raw["artifact"]
-    assert hook.get_conn().artifact(raw["artifact"]).ttl is None
 
 
 FACTS = {
@@ -392,40 +223,6 @@ def test_forged_metadata_and_notes_keep_neither_tasks_nor_the_cleanup_from_their
     assert all(hook.get_conn().artifact_exists(path) for path in paths)
 
 
-def test_a_value_whose_xcom_cannot_be_read_is_kept(backend: Backend, hook: Any) -> None:
-    def broken(producer: Producer) -> Any:
-        raise ConnectionError("the API server is away")
-
-    push(backend, FRAME)
-    airflow = Airflow(broken, lambda dag_id, dag_run_id: False)
-    assert list(find_orphans(hook, airflow, min_age=NOW)) == []
-
-
-class Hiding(BaseXCom):
-    """An inner backend that leaves nothing but a number in Airflow's database."""
-
-    kept: list[str] = []  # noqa: RUF012
-
-    @staticmethod
-    def serialize_value(value: Any, **where: Any) -> Any:
-        Hiding.kept.append(json.dumps(value))
-        return BaseXCom.serialize_value(len(Hiding.kept) - 1)
-
-    @staticmethod
-    def deserialize_value(result: Any) -> Any:
-        return json.loads(Hiding.kept[BaseXCom.deserialize_value(result)])
-
-
-def test_a_reference_that_an_inner_backend_keeps_is_found(
-    backend: Backend, option: Any, supervisor: Any
-) -> None:
-    option(inner_backend=f"{__name__}.Hiding")
-    supervisor.xcoms[("task", "return_value", -1)] = push(backend, FRAME)
-    read = _read_xcom(Producer("dag", "run1", "task", "return_value"))
-    assert [ref.name for ref in references_in(read)] == ["dag.task.return_value"]
-    assert _read_xcom(Producer("dag", "run1", "other", "return_value")) is None
-
-
 def test_a_value_that_was_removed_while_it_was_found_is_written_again(
     backend: Backend, store: Path, hook: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -443,9 +240,3 @@ def test_a_value_that_was_removed_while_it_was_found_is_written_again(
 
     monkeypatch.setattr(ObjectStore, "_write", remove_first)
     pd.testing.assert_frame_equal(pull(backend, push(backend, FRAME, run_id="run2")), FRAME)
-
-
-@pytest.fixture(autouse=True)
-def forget_kept() -> Iterator[None]:
-    yield
-    Hiding.kept.clear()

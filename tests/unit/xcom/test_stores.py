@@ -99,7 +99,8 @@ def test_a_folder_as_store_is_read_by_wandb_itself(
     raw = push(backend, FRAME)
     artifact = hook.get_conn().artifact(raw["artifact"])
     found = Path(artifact.download(root=str(tmp_path / "back")))
-    assert {path.name for path in found.iterdir()} == set(artifact.manifest.entries) > {INDEX_NAME}
+    files = {path.relative_to(found).as_posix() for path in found.rglob("*") if path.is_file()}
+    assert files == set(artifact.manifest.entries) == {"table.arrows", f"{INDEX_NAME}/folder"}
 
 
 def test_what_was_altered_in_a_folder_is_written_again_by_a_retry_and_not_read_by_a_first_try(

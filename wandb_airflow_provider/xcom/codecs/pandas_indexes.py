@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from wandb_airflow_provider.exceptions import WandbXComRefusedError
@@ -10,7 +10,7 @@ from wandb_airflow_provider.exceptions import WandbXComRefusedError
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["check_index", "index_facts", "is_level", "levels_of", "made_index"]
+__all__ = ["check_index", "index_facts", "is_level", "levels_of", "made_index", "with_freq"]
 
 _LEVEL = "level "
 
@@ -75,8 +75,15 @@ def made_index(facts: Mapping[str, Any], levels: Mapping[str, pd.Series]) -> pd.
     else:
         index = _index(levels[names[0]])
     index.names = list(facts["names"])
-    for number, freq in enumerate(facts["freq"]):
-        if freq is not None and facts["several"]:
+    return with_freq(index, facts["freq"])
+
+
+def with_freq(index: pd.Index, freqs: Sequence[str | None]) -> pd.Index:
+    """Return an index whose levels follow each other as they did."""
+    import pandas as pd
+
+    for number, freq in enumerate(freqs):
+        if freq is not None and isinstance(index, pd.MultiIndex):
             level = index.levels[number].copy()
             level.freq = freq
             index = index.set_levels(level, level=number, verify_integrity=False)
@@ -85,7 +92,7 @@ def made_index(facts: Mapping[str, Any], levels: Mapping[str, pd.Series]) -> pd.
     return index
 
 
-def check_index(index: pd.Index, back: pd.Index) -> None:
+def check_index(index: pd.Index, back: pd.Index, what: str = "its index") -> None:
     """
     Compare an index with what a reader makes of it.
 
@@ -94,7 +101,11 @@ def check_index(index: pd.Index, back: pd.Index) -> None:
     dtypes, found = ([str(level.dtype) for level in _levels(one)] for one in (index, back))
     equal = all(one.dtype == other.dtype for one, other in zip(_levels(index), _levels(back), strict=True))
     if not equal or type(index) is not type(back) or not index.equals(back):
-        raise ValueError(f"its index of {dtypes} would come back as one of {found}")
+        raise ValueError(f"{what} of {dtypes} would come back as one of {found}")
+    # Levels of which some values are not in use are the reader's own.
+    freq, other_freq = getattr(index, "freq", None), getattr(back, "freq", None)
+    if freq != other_freq:
+        raise ValueError(f"{what} with {freq!r} would come back with {other_freq!r}")
 
 
 def _index(level: pd.Series) -> pd.Index:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def object_column(name: str, values: list[Any]) -> dict[str, pa.Array]:
         columns[name + NAN] = pa.array(nans)
         values = [None if nan else value for value, nan in zip(values, nans, strict=True)]
     array = pa.array(values, from_pandas=False)
-    if not pa.types.is_string(array.type):
+    if not pa.types.is_string(array.type) or not {type(value) for value in values} <= {str, type(None)}:
         for value, back in zip(values, array.to_pylist(), strict=True):
             if not _same(value, back):
                 raise ValueError(f"{value!r} would come back as {back!r}")
@@ -64,4 +65,11 @@ def _same(left: Any, right: Any) -> bool:
         return list(left) == list(right) and all(_same(left[key], right[key]) for key in left)
     if isinstance(left, list):
         return len(left) == len(right) and all(map(_same, left, right))
+    if isinstance(left, datetime):
+        # Those of other zones are equal if they are the same moment.
+        return left == right and _clock(left) == _clock(right)
     return bool(left == right) or (isinstance(left, float) and math.isnan(left) and math.isnan(right))
+
+
+def _clock(time: datetime) -> tuple[datetime, str | None]:
+    return time.replace(tzinfo=None), time.tzname()

@@ -67,6 +67,9 @@ class PandasCodec(Codec):
         meta: dict[str, Any] = {"series": isinstance(value, pd.Series), "attrs": dict(value.attrs)}
         frame = value.to_frame() if isinstance(value, pd.Series) else value.copy(deep=False)
         frame.attrs = {}
+        frame.flags.allows_duplicate_labels = True
+        if not value.flags.allows_duplicate_labels:
+            meta["no_duplicates"] = True
         meta["name"] = value.name if isinstance(value, pd.Series) else None
         meta["index"] = index_facts(frame.index)
         meta["labels"] = None if meta["series"] else write_labels(frame.columns, folder, what)
@@ -87,6 +90,7 @@ class PandasCodec(Codec):
             others = pa.table(columns)
             plain = frame.drop(columns=[*objects, *arrow]) if columns else frame
             table = pa.Table.from_pandas(plain, preserve_index=False)
+            _check_types(plain, table)
             check_index(index, made_index(meta["index"], _levels(table, others, meta)))
             table, facts = _small(table, plain)
             meta |= facts
@@ -129,6 +133,8 @@ class PandasCodec(Codec):
                 frame.columns = read_labels(meta["labels"], folder)
                 value = frame
             value.attrs = dict(meta["attrs"])
+            if meta.get("no_duplicates"):
+                value.flags.allows_duplicate_labels = False
         except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
             raise WandbXComRefusedError(f"Refused a stored pandas value: {error!r}.") from error
         return value
@@ -189,6 +195,21 @@ def _with_others(frame: pd.DataFrame, others: Mapping[str, pd.Series]) -> pd.Dat
         raise WandbXComRefusedError("Refused a stored pandas value: its columns differ in length.")
     rows = pd.RangeIndex(len(next(iter(columns.values())))) if columns else frame.index
     return pd.DataFrame({name: columns[name] for name in sorted(columns, key=int)}, rows, copy=False)
+
+
+def _check_types(frame: pd.DataFrame, table: pa.Table) -> None:
+    """
+    Compare the types of columns with what a reader makes of them, but for those of categories.
+
+    :raises ValueError: one is another.
+    """
+    import pandas as pd
+
+    empty = table.schema.empty_table().replace_schema_metadata(known_types(table.schema).metadata)
+    back = converted(empty).dtypes
+    for name, dtype in frame.dtypes.items():
+        if back[name] != dtype and not isinstance(dtype, pd.CategoricalDtype):
+            raise ValueError(f"a column of {dtype!r} would come back as one of {back[name]!r}")
 
 
 def _check_json(meta: Mapping[str, Any], what: str) -> None:

@@ -98,9 +98,14 @@ def _flavour(value: Any) -> str | None:
     torch = sys.modules.get("torch")
     if torch is not None and all(isinstance(item, torch.Tensor) for item in value.values()):
         return "torch"
-    if all(is_exactly(item, "numpy", "ndarray") and item.dtype.name in _DTYPES for item in value.values()):
+    if all(_is_number_array(item) for item in value.values()):
         return "numpy"
     return None
+
+
+def _is_number_array(item: Any) -> bool:
+    # The format knows one order of bytes: of arrays in the other, each is passed by itself.
+    return is_exactly(item, "numpy", "ndarray") and item.dtype.name in _DTYPES and item.dtype.isnative
 
 
 def _plain(tensors: Mapping[str, Any]) -> dict[str, Any]:

@@ -41,6 +41,8 @@ DAG_RUNS = "dag_runs"
 """Key of the metadata for the ids of DAG runs whose aliases do not tell them."""
 TTL_DAYS = "ttl_days"
 """Key of the metadata for how long a version lasts after the latest XCom of it."""
+# A name that no file of a value has.
+_FOLDER_INDEX = f"{INDEX_NAME}/folder"
 _FEW_FILES = 4
 _NEW = timedelta(minutes=1)
 
@@ -62,8 +64,12 @@ def add_references(artifact: wandb.Artifact, files: Mapping[str, StoredFile]) ->
     """Add references to the files of a value that the user's object store keeps."""
     for path, file in files.items():
         if file.etag is None:
+            local = file.uri.startswith("file:")
+            # With the digest that wandb itself gives to a file: under the names of a value that W&B keeps, this one
+            # would be the same version to W&B, which then keeps no files of it.
+            name = _FOLDER_INDEX if local and path == INDEX_NAME else path
             # A local file is read for its digest, as wandb does when it reads the reference.
-            artifact.add_reference(file.uri, name=path, checksum=file.uri.startswith("file:"))
+            artifact.add_reference(file.uri, name=name, checksum=local)
             continue
         # For a reference to the store itself wandb would set up a client of its own and ask for what is known here,
         # which takes longer than storing 10 MB. So another file is referred to first, this one, and then replaced.

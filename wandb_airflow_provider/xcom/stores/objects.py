@@ -30,6 +30,7 @@ from wandb_airflow_provider.xcom.stores.transfer import (
     check_link,
     gone,
     put_in_place,
+    read_start,
     receive,
     send,
 )
@@ -273,7 +274,7 @@ class ObjectStore:
         if self._place.local:
             check_link(self._place, source, what)
         try:
-            content = bytes(self._fs.cat_file(source, start=0, end=MAX_INDEX_BYTES + 1))
+            content = read_start(self._fs, source, MAX_INDEX_BYTES + 1)
         except FileNotFoundError as error:
             raise gone(source, what) from error
         if len(content) > MAX_INDEX_BYTES:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import inspect
 import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
@@ -26,6 +28,7 @@ __all__ = [
     "gone",
     "part_of",
     "put_in_place",
+    "read_start",
     "receive",
     "send",
     "speaks",
@@ -109,7 +112,7 @@ def receive(place: Place, files: Iterable[Arrival], what: str) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             if not place.local and 0 < facts.size <= _IN_MEMORY_BYTES:
-                content = bytes(place.fs.cat_file(source, start=0, end=facts.size + 1))
+                content = read_start(place.fs, source, facts.size + 1)
                 if len(content) > facts.size:
                     raise altered(target.name, _found(place, source), facts, what)
                 check_content(content, target.name, facts, what)
@@ -162,6 +165,20 @@ class _AtMost(Callback):  # type: ignore[misc]
 def answers(place: Place) -> bool:
     """Say whether a place is one of S3 that can be asked without fsspec's caution."""
     return speaks(place, "s3") and hasattr(place.fs, "call_s3") and not place.fs.version_aware
+
+
+def read_start(fs: Any, path: str, most: int) -> bytes:
+    """Return the first bytes of a file of a store, of an empty one too, which has no range to ask for."""
+    try:
+        return bytes(fs.cat_file(path, start=0, end=most))
+    except Exception as error:
+        # s3fs says which argument was wrong, others give the status of the answer.
+        status = [getattr(error, name, None) for name in ("code", "status", "status_code")]
+        no_range = HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE in status
+        no_range = no_range or getattr(error, "errno", None) == errno.EINVAL
+        if not no_range or fs.info(path)["size"]:
+            raise
+        return b""
 
 
 def check_link(place: Place, path: str, what: str) -> None:
