@@ -39,6 +39,7 @@ Selection = list[SelectionSetNode]
 _MOST_TOKENS = 20_000
 _DEEPEST = 60
 _MOST_OBJECTS = 2_000_000
+_PLAIN = {str, int, float, bool, type(None)}
 
 
 def execute(
@@ -155,9 +156,12 @@ class _Execution:
         """Turn what a resolver returned into response data for the selected fields."""
         if value is None:
             return None
-        if isinstance(value, list | tuple):
-            return [self.complete(item, nodes, where) for item in value]
         selection = [node.selection_set for node in nodes if node.selection_set is not None]
+        if isinstance(value, list | tuple):
+            if not selection and set(map(type, value)) <= _PLAIN:
+                # A page of history is a thousand texts.
+                return list(value)
+            return [self.complete(item, nodes, where) for item in value]
         if not selection:
             if isinstance(value, Mapping) and "__typename" in value:
                 raise GraphQLError(
