@@ -52,6 +52,18 @@ def test_command_says_how_to_use_it_and_stops_cleanly(tmp_path: Path, number: in
         assert (process.returncode, rest, errors) == (0, "The dev server has stopped.\n", "")
 
 
+def test_no_other_thread_takes_a_signal_from_the_one_that_waits_for_it(tmp_path: Path) -> None:
+    with serving("--port", "0", "--data", str(tmp_path)) as (process, _):
+        others = [
+            task for task in Path(f"/proc/{process.pid}/task").iterdir() if task.name != str(process.pid)
+        ]
+        statuses = [(task / "status").read_text() for task in others]
+    blocked = [int(re.findall(r"SigBlk:\s(\w+)", status)[0], 16) for status in statuses]
+    assert blocked
+    for number in (signal.SIGINT, signal.SIGTERM):
+        assert all(mask >> (number - 1) & 1 for mask in blocked)
+
+
 def test_printed_connection_is_understood_by_airflow(tmp_path: Path) -> None:
     with serving("--port", "0", "--data", str(tmp_path)) as (_, printed):
         exports = dict(re.findall(r"export (\w+)='?([^'\n]+)", printed))

@@ -6,8 +6,8 @@ import argparse
 import os
 import signal
 import sys
-import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
@@ -18,6 +18,7 @@ _DEFAULT_PORT = 8765
 _DEFAULT_DATA = Path(".wandb-devserver")
 _KEY_VARIABLE = "WANDB_DEVSERVER_API_KEY"
 _SHORTEST_KEY = 40
+_SIGNALS = {signal.SIGINT, signal.SIGTERM}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -33,6 +34,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _refuse(
             f"the key in {_KEY_VARIABLE} has {len(given)} characters, and the SDK takes none under {_SHORTEST_KEY}."
         )
+    with _signals_held_back():
+        return _serve(args, given)
+
+
+def _serve(args: argparse.Namespace, given: str) -> int:
     try:
         # The rest is imported after the arguments are known to be right: it takes most of the start.
         from wandb_airflow_provider.devserver.server import DevServer, DevServerError
@@ -49,9 +55,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         seed=args.seed,
         allow_remote=args.allow_remote,
     )
-    stopped = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopped.set())
     try:
         server.start()
     except (DevServerError, OSError) as error:
@@ -60,11 +63,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         # A given key is known to who gave it, and stays out of the log.
         shown = f"${_KEY_VARIABLE}" if given else server.api_key
         print(_banner(server.url, shown, server.data_dir, args.team), flush=True)
-        stopped.wait()
+        signal.sigwait(_SIGNALS)
     finally:
         server.stop()
     print("The dev server has stopped.", flush=True)
     return 0
+
+
+@contextmanager
+def _signals_held_back() -> Iterator[None]:
+    """
+    Keep signals for who waits for them, in all threads that are started meanwhile.
+
+    A handler would not do: what it says in the moment before the wait for it begins does not end that wait.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
+        yield
+    finally:
+        while signal.sigpending() & _SIGNALS:
+            signal.sigwait(_SIGNALS)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _parser() -> argparse.ArgumentParser:
