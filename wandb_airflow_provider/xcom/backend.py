@@ -44,7 +44,7 @@ class WandbXComBackend(BaseXCom):
         threshold = settings.threshold_bytes()
         if not is_plainly_small(value, threshold, MARKER):
             from wandb_airflow_provider.xcom.codecs.registry import json_codec
-            from wandb_airflow_provider.xcom.producer import Push, inline_bytes
+            from wandb_airflow_provider.xcom.producer import Push
 
             producer = Producer(
                 dag_id or _UNKNOWN,
@@ -57,8 +57,6 @@ class WandbXComBackend(BaseXCom):
                 value = push.replaced(value)
                 if not is_reference(value) and is_large(value, threshold):
                     value = push.store(value, json_codec(value))
-            if isinstance(value, bytes | bytearray):
-                value = inline_bytes(value)
         return inner_backend().serialize_value(
             value, key=key, task_id=task_id, dag_id=dag_id, run_id=run_id, map_index=map_index
         )

@@ -17,7 +17,7 @@ from wandb_airflow_provider.xcom.codecs.base import Staged, type_name
 from wandb_airflow_provider.xcom.codecs.registry import codec_for, json_codec
 from wandb_airflow_provider.xcom.index import Index, check_limits, digest_of
 from wandb_airflow_provider.xcom.passing_on import facts_of, keep_for
-from wandb_airflow_provider.xcom.reference import MARKER, Producer, StoredReference
+from wandb_airflow_provider.xcom.reference import MARKER, Producer, StoredReference, is_reference
 from wandb_airflow_provider.xcom.stored_value import StoredValue
 from wandb_airflow_provider.xcom.workspace import passing_folder
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from wandb_airflow_provider.xcom.codecs.base import Codec
 
-__all__ = ["Push", "inline_bytes", "prepare"]
+__all__ = ["Push", "prepare"]
 
 log = logging.getLogger(__name__)
 
@@ -78,13 +78,13 @@ class Push:
             return value
         if isinstance(value, StoredValue):
             return self.pass_on(value)
-        if part and type(value) in (bytes, bytearray):
-            # Airflow serializes no bytes, and so none within what it serializes.
-            large = len(value) > settings.threshold_bytes()
-            return self.store(value, json_codec(value), part) if large else inline_bytes(value)
         codec = codec_for(value)
         if codec is not None:
             return self.store(value, codec, part)
+        if type(value) in (bytes, bytearray):
+            # Airflow serializes no bytes, and so none within what it serializes.
+            large = len(value) > settings.threshold_bytes()
+            return self.store(value, json_codec(value), part) if large else _inline_bytes(value)
         if len(part) >= _MAX_DEPTH:
             return value
         if type(value) is dict:
@@ -247,12 +247,12 @@ class _Remembering(Push):
         from wandb_airflow_provider.xcom.size import is_large
 
         shown = self.replaced(value)
-        if is_large(shown, settings.threshold_bytes()):
+        if not is_reference(shown) and is_large(shown, settings.threshold_bytes()):
             stored = super().store(shown, json_codec(shown))
             self._remember(value, stored)
 
 
-def inline_bytes(value: bytes | bytearray) -> dict[str, Any]:
+def _inline_bytes(value: bytes | bytearray) -> dict[str, Any]:
     """Return bytes as JSON."""
     kind = "bytearray" if isinstance(value, bytearray) else "bytes"
     return {MARKER: 1, "inline": kind, "data": base64.b64encode(value).decode()}

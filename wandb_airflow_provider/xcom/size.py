@@ -22,9 +22,9 @@ def is_large(value: Any, threshold: int) -> bool:
 
     :raises TypeError: Airflow cannot serialize it.
     """
-    if isinstance(value, str | bytes | bytearray):
-        # Four of Base64's characters stand for three bytes; UTF-8 has at least a byte for each character.
-        return len(value) > threshold or (isinstance(value, str) and _bytes(value) > threshold)
+    if isinstance(value, str):
+        # UTF-8 has at least a byte for each character.
+        return len(value) > threshold or _bytes(value) > threshold
     if value is None or isinstance(value, bool | int | float):
         return False
     from wandb_airflow_provider.capabilities import serde

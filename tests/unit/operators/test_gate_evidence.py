@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from airflow.sdk import DAG
 
+from tests.unit.operators.conftest import gate
 from wandb_airflow_provider.exceptions import (
     WandbConfigurationError,
     WandbGateFailedError,
@@ -25,11 +26,6 @@ from wandb_airflow_provider.rules import Verdict
 
 COLUMNS = ["id", "language", "rr"]
 GOOD = {"metric": "mrr", "minimum": 0.5}
-
-
-def gate(**arguments: Any) -> WandbMetricGateOperator:
-    with DAG("weekly", schedule=None):
-        return WandbMetricGateOperator(task_id="gate", **arguments)
 
 
 def rows(shift: float = 0.0) -> list[list[Any]]:

@@ -6,7 +6,6 @@ import hashlib
 import json
 import threading
 import warnings
-from collections import namedtuple
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,28 +18,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tests.unit.xcom.conftest import FRAME, Backend, pull, push
 from wandb_airflow_provider.exceptions import WandbConfigurationError, WandbXComIntegrityError
 from wandb_airflow_provider.object_storage import Place, address_of, open_place
 from wandb_airflow_provider.xcom.artifact_run import artifact_run
-from wandb_airflow_provider.xcom.backend import WandbXComBackend
 from wandb_airflow_provider.xcom.index import INDEX_NAME, FileFacts
 from wandb_airflow_provider.xcom.reference import Producer, StoredReference
 from wandb_airflow_provider.xcom.stores.artifact import add_references, log_value, new_value
 from wandb_airflow_provider.xcom.stores.objects import ObjectStore
 from wandb_airflow_provider.xcom.stores.stored_file import StoredFile, stored_file
 from wandb_airflow_provider.xcom.stores.transfer import Arrival, put_in_place, receive, send
-
-FRAME = pd.DataFrame({"a": [1.5, 2.5], "b": ["x", "y"]})
-Raw = namedtuple("Raw", "value")
-Backend = type[WandbXComBackend]
-
-
-def push(backend: Backend, value: Any, key: str = "return_value", run_id: str = "run1") -> Any:
-    return backend.serialize_value(value, key=key, run_id=run_id, dag_id="dag", task_id="task", map_index=-1)
-
-
-def pull(backend: Backend, raw: Any) -> Any:
-    return backend.deserialize_value(Raw(raw))
 
 
 @pytest.fixture

@@ -33,6 +33,7 @@ AXIS: dict[str, Any] = {
     "exponentformat": "e",
     "minexponent": 5,
 }
+
 Point = tuple[int | float, int | float | None]
 
 

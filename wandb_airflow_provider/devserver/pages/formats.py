@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-import math
 from datetime import UTC, datetime
 from typing import Any
+
+from wandb_airflow_provider.devserver.json_text import portable
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 _TONES = {
@@ -77,10 +78,9 @@ def size(count: int) -> str:
 
 def number(value: Any) -> str:
     """Return a number in few digits; whole ones with thin spaces between thousands, others by W&B's names."""
+    value = portable(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return str(value)
-    if isinstance(value, float) and not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     if isinstance(value, int) or (value.is_integer() and abs(value) < 1e15):
         return f"{int(value):,}".replace(",", "\u202f")
     return f"{value:.4g}"

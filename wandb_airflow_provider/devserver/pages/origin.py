@@ -89,12 +89,15 @@ class Origin:
         """The paths of the runs behind what started the DAG run, without repeats."""
         return list(dict.fromkeys(trigger.run for trigger in self.triggers if trigger.run))
 
-    def facts(self) -> list[tuple[str, Any]]:
-        """Return the details that say something, with labels: those of Airflow first, then others by key."""
-        others = [(key, value) for key, value in ordered(self.details) if key not in _LABELS]
-        known = [
-            (label, self.details.get(key)) for key, label in _LABELS.items() if not self._is_unmapped(key)
-        ]
+    def facts(self, seen: Mapping[str, Any]) -> list[tuple[str, Any]]:
+        """
+        Return the details that say something, with labels: those of Airflow first, then others by key.
+
+        :param seen: Details that a reader sees already.
+        """
+        details = {key: value for key, value in self.details.items() if (key, value) not in seen.items()}
+        others = [(key, value) for key, value in ordered(details) if key not in _LABELS]
+        known = [(label, details.get(key)) for key, label in _LABELS.items() if not self._is_unmapped(key)]
         return [(label, value) for label, value in known + others if value not in (None, {}, [])]
 
     def _is_unmapped(self, key: str) -> bool:

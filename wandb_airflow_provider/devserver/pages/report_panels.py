@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from wandb_airflow_provider.devserver.backend import Backend
-from wandb_airflow_provider.devserver.pages.charts import AXIS, shown
+from wandb_airflow_provider.devserver.pages.charts import AXIS, base_layout, shown
 from wandb_airflow_provider.devserver.pages.runsets import RunSet, mapping, sequence
 from wandb_airflow_provider.devserver.pages.values import flat, is_number, ordered, plain_summary
 from wandb_airflow_provider.devserver.queries import RunRecord, get_history
@@ -31,7 +31,6 @@ _COLOR = re.compile(r"#(?:[0-9a-fA-F]{3}){1,2}")
 _DRAWN_RUNS = 10
 _MOST_BARS = 40
 _MOST_POINTS = 1000
-_INK = "#3d4654"
 _HEIGHT, _LINE_HEIGHT, _MOST_LEGEND_LINES, _ROOMY_NAMES = 280, 19, 8, 10
 _LONGEST_NAME = 32
 _AGGREGATES: dict[str, Callable[[Sequence[float]], float]] = {
@@ -258,13 +257,8 @@ def _figure(
     """Return a chart as Plotly takes it; ``names`` are those that stand below each other beside it."""
     # In most panels the legend has two names in a line.
     lines = min((len(traces) + 1) // 2, _MOST_LEGEND_LINES) if len(traces) > 1 else 0
-    layout = {
+    layout = base_layout("", **x_axis) | {
         "height": _HEIGHT + _LINE_HEIGHT * (lines + max(names - _ROOMY_NAMES, 0)),
-        "margin": {"l": 44, "r": 12, "t": 8, "b": 36},
-        "font": {"family": "system-ui, sans-serif", "size": 12, "color": _INK},
-        "paper_bgcolor": "rgba(0,0,0,0)",
-        "plot_bgcolor": "rgba(0,0,0,0)",
-        "xaxis": {**AXIS, **x_axis},
         "yaxis": {**AXIS, **y_axis},
         "showlegend": len(traces) > 1,
         # A place relative to the plot would be on the axis's title once many names make the plot low.
