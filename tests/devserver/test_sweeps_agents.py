@@ -47,7 +47,7 @@ def _as_user(
     server: DevServer, project: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[None]:
     """Agents take the server, the project and the folder from the environment, and change it."""
-    monkeypatch.setattr(pyagent.Agent, "HEARTBEAT_SLEEP_SECONDS", 0.05)
+    monkeypatch.setattr(pyagent.Agent, "HEARTBEAT_SLEEP_SECONDS", 1.0)
     monkeypatch.setattr(wandb_agent.Agent, "POLL_INTERVAL", 0.05)
     monkeypatch.chdir(tmp_path)
     with monkeypatch.context() as patch:

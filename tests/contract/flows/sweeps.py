@@ -18,13 +18,18 @@ _LOSS = {"name": "loss", "goal": "minimize"}
 
 
 class _QuickTime:
-    """For an agent, which otherwise asks for its next run every five seconds."""
+    """
+    For an agent, which otherwise asks for its next run every five seconds.
+
+    Not at once: after handing on a run the agent has wandb load its settings anew, and who reads them in that moment,
+    as the next question does, gets them without the server's address.
+    """
 
     time = staticmethod(time.time)
 
     @staticmethod
     def sleep(seconds: float) -> None:
-        time.sleep(min(seconds, 0.05))
+        time.sleep(min(seconds, 1.0))
 
 
 pyagent.time = _QuickTime  # type: ignore[assignment]

@@ -309,7 +309,7 @@ def test_what_needs_w_and_b_says_so_in_an_offline_run(server: Any, run: Callable
 def test_a_wrong_key_stays_an_error(
     server: Any, run: Callable[..., Any], connect: Callable[..., None], unique: str, spool: str
 ) -> None:
-    connect(server, password="x" * 40, extra={"project": unique, "timeout": 2})
+    connect(server, password="wrong-key-" * 4, extra={"project": unique, "timeout": 2})
     task = run(work)
     assert task.state == "failed"
     assert type(task.error).__name__ == "WandbAuthenticationError"
