@@ -1,8 +1,8 @@
 # The commands of this repository. Each builds the environment first, unless it is up to date.
 #
 #   make demo    the weekly retraining workflow, from an empty machine to its result
-#   make test    everything that has to hold: lint, types, import contracts, tests
-#   make quick   the part of it that needs no Airflow task: some minutes, for while you work
+#   make test    lint, types, import contracts, and the tests that take up to some seconds each
+#   make slow    the other tests
 #   make contract   the same wandb flows against the dev server, with each supported minor of the SDK
 #   make cluster    the services of docker-compose.yaml without containers: two workers, one of which is lost
 #   make matrix     the built wheel on each supported Airflow and wandb; one of them: make matrix CELL=airflow-3.3-wandb-0.30
@@ -28,8 +28,6 @@ STAMP := $(VENV)/.installed
 # The files that take longest come first, so that the workers end at the same time.
 FAST_TESTS := tests/dags/ tests/unit/dags/ \
   $(filter-out tests/__pycache__/ tests/dags/ tests/system/ tests/contract/ tests/cluster/,$(sort $(dir $(wildcard tests/*/.))))
-# Seven tests of eight: without those that run operators, DAGs and benchmarks.
-QUICK_TESTS := tests/devserver/ tests/packaging/ tests/unit/ --ignore=tests/unit/operators
 # A file's tests share their session fixtures, so a file stays on one worker.
 WORKERS = -n $(PYTEST_WORKERS) --dist loadfile --no-loadscope-reorder
 SDKS := $(patsubst tools/sdk/%.txt,.sdks/%/.installed,$(wildcard tools/sdk/*.txt))
@@ -39,7 +37,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test quick lint format types contracts unit system contract contract-record cluster matrix pytest bench operations lock clean
+.PHONY: help env demo test slow lint format types contracts contract contract-record cluster matrix pytest bench operations lock clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | sed -n '1,12p'
@@ -73,10 +71,11 @@ $(STAMP): constraints.txt pyproject.toml tools/bootstrap.txt
 demo: $(STAMP)
 	@$(BIN)/wandb-airflow demo $(DEMO)
 
-test: lint types contracts unit system
+test: lint types contracts
+	$(call tests,not slow)
 
-quick: lint types contracts
-	$(BIN)/pytest $(QUICK_TESTS) $(WORKERS)
+slow: $(STAMP)
+	$(call tests,slow)
 
 lint: $(STAMP)
 	$(BIN)/ruff check
@@ -93,15 +92,14 @@ contracts: $(STAMP)
 	$(BIN)/lint-imports
 
 # What fails while every core is busy is run once more, alone: a test that fails again is broken, the other is slow.
-again = || { [ $$? -eq 1 ] && echo "Once more, alone:" && \
-  $(BIN)/pytest --last-failed --last-failed-no-failures none $(1); }
+once = $(BIN)/pytest $(1) $(2) -m '$(3)' || { [ $$? -eq 1 ] && echo "Once more, alone:" && \
+  $(BIN)/pytest --last-failed --last-failed-no-failures none $(1) -m '$(3)'; }
 
-unit: $(STAMP)
-	$(BIN)/pytest $(FAST_TESTS) $(WORKERS) $(call again,$(FAST_TESTS))
-
-# One Airflow for all of them: no second worker.
-system: $(STAMP)
-	$(BIN)/pytest tests/system $(call again,tests/system)
+# One Airflow for all that need a real one: no second worker.
+define tests
+$(call once,$(FAST_TESTS),$(WORKERS),$(1))
+$(call once,tests/system,,$(1))
+endef
 
 # Older SDKs, each in an environment that holds nothing else.
 contract: $(STAMP) $(SDKS)

@@ -51,6 +51,7 @@ BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
 MAY_BE_NOTHING = ("memory of", "a small value", "added by", "added:")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BENCHMARKS)
 def test_benchmark_of_a_small_size_measures_and_loses_nothing(name: str) -> None:
     figures = BENCHMARKS[name]()

@@ -13,6 +13,7 @@ from wandb_airflow_provider import wandb_pipeline
 pytestmark = pytest.mark.usefixtures("listening")
 
 
+@pytest.mark.slow
 def test_runs_of_user_code_stand_in_the_tree_with_their_tasks_exit_codes(
     logged_in: Ledger, run_dag: Any
 ) -> None:

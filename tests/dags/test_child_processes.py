@@ -21,6 +21,8 @@ from tests.dags.test_examples import pushed
 from wandb_airflow_provider import WandbChildRun, wandb_environment, wandb_pipeline
 from wandb_airflow_provider.identity import TaskIdentity
 
+pytestmark = pytest.mark.slow
+
 # Writes what it sees into the folder of the test, which it is given as its argument.
 SCRIPT = """
 import json, os, pathlib, stat, sys

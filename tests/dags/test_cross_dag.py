@@ -7,12 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from airflow.sdk import DAG, task
 
 from tests.dags.conftest import Ledger
 from wandb_airflow_provider import read_run_tree, wandb_pipeline
 from wandb_airflow_provider.identity import TaskIdentity
 from wandb_airflow_provider.provenance import TRIGGERED_BY
+
+pytestmark = pytest.mark.slow
 
 RunDag = Callable[..., Any]
 

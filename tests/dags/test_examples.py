@@ -85,6 +85,7 @@ def test_quickstart_logs_its_loss_under_the_pipeline_run(ledger: Ledger, run_dag
     assert runs["train"].config["airflow"]["upstream_runs"] == ["/".join(runs["prepare"].path)]
 
 
+@pytest.mark.slow
 def test_artifacts_example_leaves_a_lineage_from_dataset_to_vocabulary(
     ledger: Ledger, run_dag: RunDag
 ) -> None:
@@ -123,6 +124,7 @@ def test_gate_example_promotes_holds_back_and_is_rolled_back(ledger: Ledger, run
     assert pushed(undone, "rollback")["current"]["digest"] == before["digest"]
 
 
+@pytest.mark.slow
 def test_stages_example_takes_a_model_as_far_as_its_gates_let_it_and_the_audit_says_why(
     ledger: Ledger, run_dag: RunDag
 ) -> None:
@@ -188,6 +190,7 @@ def test_stages_example_takes_a_model_as_far_as_its_gates_let_it_and_the_audit_s
     ]
 
 
+@pytest.mark.slow
 def test_gate_rules_example_promotes_what_is_as_good_and_stops_what_is_worse_beyond_noise(
     ledger: Ledger, run_dag: RunDag
 ) -> None:
@@ -216,6 +219,7 @@ def test_gate_rules_example_promotes_what_is_as_good_and_stops_what_is_worse_bey
     assert sorted(run.summary["gate/passed"] for run in runs) == [False, True, True]
 
 
+@pytest.mark.slow
 def test_report_example_compares_with_production_and_promotes_what_a_person_approves(
     ledger: Ledger, run_dag: RunDag, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -273,6 +277,7 @@ def test_report_example_compares_with_production_and_promotes_what_a_person_appr
     assert found[written["report_id"]] == "report-ranker v1 against v0"
 
 
+@pytest.mark.slow
 def test_mapped_example_keeps_each_index_apart(ledger: Ledger, run_dag: RunDag) -> None:
     dag_run = run_dag(load(DAGS / "example_mapped_training.py"))
 
@@ -286,6 +291,7 @@ def test_mapped_example_keeps_each_index_apart(ledger: Ledger, run_dag: RunDag) 
     assert pushed(dag_run, "pick")["learning_rate"] == 0.5
 
 
+@pytest.mark.slow
 def test_auto_instrument_example_has_a_tree_that_its_tasks_know_nothing_of(
     logged_in: Ledger, listening: None, run_dag: RunDag
 ) -> None:
@@ -305,6 +311,7 @@ def test_auto_instrument_example_has_a_tree_that_its_tasks_know_nothing_of(
     assert pushed(dag_run, "prepare", "wandb_run_url") == prepared.url
 
 
+@pytest.mark.slow
 def test_single_run_example_is_one_run_with_a_step_axis_for_each_task(
     ledger: Ledger, run_dag: RunDag
 ) -> None:
@@ -318,6 +325,7 @@ def test_single_run_example_is_one_run_with_a_step_axis_for_each_task(
     assert run.summary["evaluate/worst"] == pytest.approx(pushed(dag_run, "evaluate"))
 
 
+@pytest.mark.slow
 def test_reconcile_example_closes_the_pipeline_run_that_its_closing_task_could_not(
     ledger: Ledger, run_dag: RunDag, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -343,6 +351,7 @@ def test_reconcile_example_closes_the_pipeline_run_that_its_closing_task_could_n
     assert run.summary["airflow/tasks/success"] == 2
 
 
+@pytest.mark.slow
 def test_child_process_example_shows_scripts_as_runs_of_their_tasks(ledger: Ledger, run_dag: RunDag) -> None:
     dag_run = run_dag(load(DAGS / "example_child_processes.py"))
 
@@ -360,6 +369,7 @@ def test_child_process_example_shows_scripts_as_runs_of_their_tasks(ledger: Ledg
     assert pushed(dag_run, "describe").startswith(f"{root.group}/describe-")
 
 
+@pytest.mark.slow
 def test_redaction_example_sends_no_customer_and_exact_totals(
     ledger: Ledger, run_dag: RunDag, monkeypatch: pytest.MonkeyPatch
 ) -> None:

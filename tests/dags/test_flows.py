@@ -17,6 +17,8 @@ from tests.dags.conftest import Ledger
 from tests.dags.test_examples import DAGS, load
 from wandb_airflow_provider import WandbChildRun, wandb_pipeline
 
+pytestmark = pytest.mark.slow
+
 RunDag = Callable[..., Any]
 
 METAFLOW = """

@@ -21,6 +21,8 @@ from wandb_airflow_provider.xcom.backend import WandbXComBackend
 from wandb_airflow_provider.xcom.index import INDEX_NAME
 from wandb_airflow_provider.xcom.stores import objects
 
+pytestmark = pytest.mark.slow
+
 ELSEWHERE = "a-project-that-nobody-has-named"
 SECRET = "what only others may read"
 

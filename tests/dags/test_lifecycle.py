@@ -45,6 +45,7 @@ def test_a_failed_task_fails_the_pipeline_run_which_says_why(ledger: Ledger, run
     assert root.summary["airflow/runs"] == 2
 
 
+@pytest.mark.slow
 def test_a_try_follows_the_last_one_that_had_a_run(ledger: Ledger, run_dag: Any) -> None:
     tries: list[int] = []
 
@@ -70,6 +71,7 @@ def test_a_try_follows_the_last_one_that_had_a_run(ledger: Ledger, run_dag: Any)
     assert runs["work · try 3"].config["airflow"]["retry_of"] == "/".join(runs["work"].path)
 
 
+@pytest.mark.slow
 def test_a_skipped_task_leaves_the_pipeline_run_finished(ledger: Ledger, run_dag: Any) -> None:
     with DAG("skipping", schedule=None) as dag, wandb_pipeline():
 
@@ -90,6 +92,7 @@ def test_a_skipped_task_leaves_the_pipeline_run_finished(ledger: Ledger, run_dag
     assert root.summary["airflow/tasks/skipped"] == 2
 
 
+@pytest.mark.slow
 def test_the_timeline_holds_every_task(ledger: Ledger, run_dag: Any) -> None:
     with DAG("timed", schedule=None) as dag, wandb_pipeline():
 

@@ -18,6 +18,8 @@ from tests.dags.test_examples import DAGS, load, pushed, states
 from wandb_airflow_provider import cli, wandb_pipeline
 from wandb_airflow_provider.spool.store import Spool
 
+pytestmark = pytest.mark.slow
+
 # Differ between any two runs of a DAG.
 _TIMES = ("airflow/seconds", "airflow/wall_seconds", "airflow/task_seconds")
 

@@ -99,6 +99,7 @@ def dag_with_every_state(dag_id: str) -> Any:
     return dag
 
 
+@pytest.mark.slow
 def test_the_panel_holds_the_tree_with_states_durations_metrics_and_links(
     ledger: Ledger, run_dag: RunDag, browser: TestClient, token: Callable[..., str]
 ) -> None:
@@ -160,6 +161,7 @@ def test_the_page_s_code_is_served_before_anybody_logs_in(browser: TestClient) -
     assert "AirflowPlugin" in answer.text
 
 
+@pytest.mark.slow
 def test_linked_dag_runs_are_shown_to_those_who_may_read_them(
     ledger: Ledger,
     run_dag: RunDag,
@@ -227,6 +229,7 @@ def test_the_tab_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
     registered()
 
 
+@pytest.mark.slow
 def test_loading_the_plugin_makes_no_web_application() -> None:
     code = (
         "import sys, wandb_airflow_provider.plugin;"

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from airflow.sdk import DAG, task, task_group
 
 from tests.dags.conftest import Ledger
 from wandb_airflow_provider import wandb_pipeline
 
 
+@pytest.mark.slow
 def test_each_task_gets_a_run_under_the_pipeline_run(ledger: Ledger, run_dag: Any) -> None:
     with DAG("linear", schedule=None) as dag, wandb_pipeline():
 
@@ -66,6 +68,7 @@ def test_mapped_tasks_have_a_run_each_and_their_follower_names_them_all(ledger: 
     )
 
 
+@pytest.mark.slow
 def test_in_a_mapped_group_each_run_follows_the_one_of_its_own_index(ledger: Ledger, run_dag: Any) -> None:
     with DAG("grouped", schedule=None) as dag, wandb_pipeline():
 

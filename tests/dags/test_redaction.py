@@ -22,6 +22,8 @@ from wandb_airflow_provider import (
 from wandb_airflow_provider.devserver import DevServer
 from wandb_airflow_provider.sampling import horvitz_thompson
 
+pytestmark = pytest.mark.slow
+
 PASSWORD, VARIABLE_SECRET, SALT = "pg-Wd83-planted", "var-Qx71-planted", "salt-Zk55-never-to-be-sent"
 ON_CONNECTION = {
     "deny": ["ssn", "*.full_name"],

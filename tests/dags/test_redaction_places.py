@@ -27,6 +27,8 @@ from wandb_airflow_provider import (
 from wandb_airflow_provider.devserver import DevServer
 from wandb_airflow_provider.provenance import TRIGGERED_BY
 
+pytestmark = pytest.mark.slow
+
 RunDag = Callable[..., Any]
 SALT = "salt-Zk55-never-to-be-sent"
 POLICY = {

@@ -99,6 +99,7 @@ def test_a_connection_works_the_same_from(
     assert (run.state, run.summary["loss"]) == ("finished", 0.5)
 
 
+@pytest.mark.slow
 def test_a_key_that_is_rotated_between_two_tasks_is_used_by_the_second(
     file: Path, ledger: Ledger, provide: Provide, run_dag: RunDag
 ) -> None:

@@ -94,6 +94,7 @@ def test_all_tasks_write_to_one_run_each_under_its_name_and_on_its_own_steps(
     assert {"train/*", "check/*", "train/accuracy", "train/step", "check/step"} <= axes
 
 
+@pytest.mark.slow
 def test_a_retry_has_its_own_part_and_with_resume_goes_on_where_the_try_before_stopped(
     ledger: Ledger, run_dag: Any
 ) -> None:
@@ -123,6 +124,7 @@ def test_a_retry_has_its_own_part_and_with_resume_goes_on_where_the_try_before_s
     assert run.summary["airflow/runs"] == 3
 
 
+@pytest.mark.slow
 def test_a_failed_stage_fails_the_one_run_which_says_why(ledger: Ledger, run_dag: Any) -> None:
     with DAG("single_failing", schedule=None) as dag, wandb_pipeline(strategy="single"):
 
@@ -149,6 +151,7 @@ def test_a_failed_stage_fails_the_one_run_which_says_why(ledger: Ledger, run_dag
     assert run.config["airflow"]["dag_version"]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The `shared` mode")
 def test_with_shared_mode_mapped_tasks_write_to_one_run_after_a_warning(
     ledger: Ledger, run_dag: Any, capfd: Any

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 import wandb
 
 from tests.dags.conftest import Ledger
@@ -65,6 +66,7 @@ def log_version(
         return run.path, logged.qualified_name
 
 
+@pytest.mark.slow
 def test_model_example_goes_on_when_another_version_takes_the_alias(
     ledger: Ledger, run_dag: RunDag, tmp_path: Path
 ) -> None:
@@ -94,6 +96,7 @@ def test_model_example_goes_on_when_another_version_takes_the_alias(
     assert model["previous_version"] in pushed(dag_run, "describe")
 
 
+@pytest.mark.slow
 def test_dataset_example_uses_the_version_that_passed_its_checks(
     ledger: Ledger, run_dag: RunDag, tmp_path: Path
 ) -> None:

@@ -194,6 +194,7 @@ def version(number: int) -> ArtifactRef:
     return ArtifactRef("org", "wandb-registry-model", "c", f"v{number}", f"digest{number}", "model")
 
 
+@pytest.mark.slow
 def test_signed_webhook_becomes_the_asset_event_of_a_poller_and_a_replay_never_does(
     endpoint: Endpoint, alias: Alias
 ) -> None:
@@ -555,6 +556,7 @@ def test_one_change_that_many_api_servers_hear_of_is_one_event(watched: Alias) -
     assert len(watched.events()) == before + 1
 
 
+@pytest.mark.slow
 def test_automation_example_creates_its_automations_once(
     ledger: Any, run_dag: Callable[..., Any], server: DevServer
 ) -> None:

@@ -14,6 +14,8 @@ from wandb_airflow_provider import WandbXComCleanupOperator
 from wandb_airflow_provider.xcom import producer
 from wandb_airflow_provider.xcom.backend import WandbXComBackend
 
+pytestmark = pytest.mark.slow
+
 RunDag = Callable[..., Any]
 
 

@@ -64,6 +64,7 @@ def viewer(server: DevServer, token: str) -> httpx.Response:
     return httpx.post(f"{server.url}/graphql", json=document, headers={"Authorization": f"Bearer {token}"})
 
 
+@pytest.mark.slow
 def test_client_with_an_identity_token_file_works_until_its_token_is_expired(
     own: DevServer, client: Client, tmp_path: Path
 ) -> None:

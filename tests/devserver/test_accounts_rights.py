@@ -176,6 +176,7 @@ def test_revoked_key_is_refused_at_once_also_where_it_has_worked(tmp_path: Path)
         assert (refused.status_code, "does not know it" in refused.json()["error"]) == (401, True)
 
 
+@pytest.mark.slow
 def test_read_only_key_gets_no_mutation_done_whatever_it_sends(
     own: DevServer, keys: dict[str, str], things: dict[str, Any]
 ) -> None:

@@ -294,6 +294,7 @@ def test_artifacts_survive_a_restart_of_the_server(
             assert run.log_artifact(draft("kept", {"f": "after"})).wait().version == "v1"
 
 
+@pytest.mark.slow
 def test_many_files_are_listed_and_downloaded_over_several_pages(
     open_run: OpenRun, fresh_api: FreshApi, draft: Draft, project: str, server: DevServer, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

@@ -38,6 +38,7 @@ def bucket(moto_url: str, project: str, monkeypatch: pytest.MonkeyPatch) -> Any:
     return resource.create_bucket(Bucket=project[-60:].strip("-"))
 
 
+@pytest.mark.slow
 def test_objects_of_a_bucket_are_referenced_by_checksum_and_read_back(
     bucket: Any, open_run: OpenRun, fresh_api: FreshApi, project: str, tmp_path: Path
 ) -> None:

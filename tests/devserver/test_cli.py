@@ -64,6 +64,7 @@ def test_no_other_thread_takes_a_signal_from_the_one_that_waits_for_it(tmp_path:
         assert all(mask >> (number - 1) & 1 for mask in blocked)
 
 
+@pytest.mark.slow
 def test_printed_connection_is_understood_by_airflow(tmp_path: Path) -> None:
     with serving("--port", "0", "--data", str(tmp_path)) as (_, printed):
         exports = dict(re.findall(r"export (\w+)='?([^'\n]+)", printed))

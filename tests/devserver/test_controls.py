@@ -396,6 +396,7 @@ def test_server_goes_away_and_comes_back_on_its_port_with_everything_acknowledge
     assert make_run(client, "after")["id"]
 
 
+@pytest.mark.slow
 def test_sdk_survives_a_rate_limit_a_cut_answer_and_a_server_that_was_away(
     own: DevServer, open_run: OpenRun, project: str
 ) -> None:

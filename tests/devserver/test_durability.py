@@ -23,6 +23,8 @@ import pytest
 
 from wandb_airflow_provider.devserver import DEFAULT_API_KEY, DevServer, queries
 
+pytestmark = pytest.mark.slow
+
 KILLS = 10
 # After how many further acknowledgements the next kill comes; drawn between these.
 WORK = (20, 90)

@@ -75,6 +75,7 @@ def test_pattern_finds_what_python_finds(pattern: str) -> None:
         assert patterns.found_in(pattern, text) is (re.search(pattern, text) is not None), text
 
 
+@pytest.mark.slow
 @settings(derandomize=True, database=None, deadline=None, max_examples=300)
 @given(st.text(max_size=100))
 def test_escaped_text_finds_itself(text: str) -> None:

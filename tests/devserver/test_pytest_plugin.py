@@ -50,6 +50,7 @@ def test_loading_the_plugin_imports_nothing_but_pytest() -> None:
     assert set(found.stdout.split()) <= {"wandb_airflow_provider", "secrets", "hmac", "base64"}
 
 
+@pytest.mark.slow
 def test_each_test_gets_an_empty_server_that_refuses_what_an_earlier_one_still_sends(
     pytester: pytest.Pytester,
 ) -> None:
@@ -87,6 +88,7 @@ def test_one_server_for_all(wandb_server):
     run(pytester).assert_outcomes(passed=4)
 
 
+@pytest.mark.slow
 def test_test_that_asks_for_what_the_server_does_not_know_fails_unless_marked(
     pytester: pytest.Pytester,
 ) -> None:
@@ -124,6 +126,7 @@ def test_after(wandb_server):
     result.stdout.fnmatch_lines(["*was asked for what it does not know: [[]'FetchThing.projekt'[]]*"])
 
 
+@pytest.mark.slow
 def test_connection_keeps_the_test_off_the_users_own_wandb(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -184,6 +187,7 @@ def test_environment_comes_back():
     run(pytester, "-W", "ignore").assert_outcomes(passed=4)
 
 
+@pytest.mark.slow
 def test_workers_of_xdist_have_a_server_each(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:

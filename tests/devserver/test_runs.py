@@ -72,6 +72,7 @@ def test_values_that_json_lacks_survive_in_history_and_summary(open_run: OpenRun
     assert found.summary["nan"] == "NaN"
 
 
+@pytest.mark.slow
 def test_thousands_of_values_all_arrive(open_run: OpenRun, server: DevServer, project: str) -> None:
     run = open_run()
     for step in range(5_000):

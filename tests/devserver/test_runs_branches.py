@@ -114,6 +114,7 @@ def test_branch_from_where_no_run_has_been_is_refused(
     assert [run.name for run in server.runs(project)] == [parent.id]
 
 
+@pytest.mark.slow
 def test_processes_in_shared_mode_write_to_one_run(
     open_run: OpenRun, find: FindRun, server: DevServer, project: str, tmp_path: Path
 ) -> None:

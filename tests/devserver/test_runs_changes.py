@@ -69,6 +69,7 @@ def test_runs_found_by_a_filter_are_changed_one_by_one(
     assert [run.id for run in fresh_api().runs(f"local/{project}", filters={"group": "old"})] == ["run0"]
 
 
+@pytest.mark.slow
 def test_run_without_heartbeats_has_crashed_for_readers_filters_and_a_resuming_process(
     open_run: OpenRun, find: FindRun, api: wandb.Api, server: DevServer, project: str
 ) -> None:

@@ -195,6 +195,7 @@ def in_order(key: str, descending: bool) -> list[str]:
     return [run["name"] for run in present + absent]
 
 
+@pytest.mark.slow
 @given(filters=trees)
 @settings(
     max_examples=300,

@@ -75,6 +75,7 @@ def create(project: str) -> CreateSweep:
     return lambda config: wandb.sweep(config, entity="local", project=project)
 
 
+@pytest.mark.slow
 def test_a_grid_sweep_runs_every_point_and_is_read_by_the_public_api(
     server: DevServer, project: str, create: CreateSweep, api: wandb.Api
 ) -> None:
@@ -115,6 +116,7 @@ def test_a_grid_sweep_runs_every_point_and_is_read_by_the_public_api(
     assert sweep.agent(agent.id).state == "RUNNING"
 
 
+@pytest.mark.slow
 def test_hyperband_stops_a_bad_run_that_a_bayes_sweep_started(project: str, create: CreateSweep) -> None:
     sweep_id = create(
         {
@@ -144,6 +146,7 @@ def test_hyperband_stops_a_bad_run_that_a_bayes_sweep_started(project: str, crea
     assert steps[1] < 200
 
 
+@pytest.mark.slow
 def test_the_command_line_agent_starts_the_program_with_its_parameters(
     project: str, create: CreateSweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -339,6 +339,7 @@ def test_an_image_keeps_its_packages_and_gets_only_what_it_lacks() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_the_bucket_is_created_once_and_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from moto.server import ThreadedMotoServer
 

@@ -111,6 +111,7 @@ def test_what_only_a_running_task_needs_is_not_among_the_modules_of_public_names
     assert not PUBLIC.intersection(RUNNING)
 
 
+@pytest.mark.slow
 def test_importing_every_public_name_adds_these_modules_and_no_more_generated_code() -> None:
     code = f"""
 import sys

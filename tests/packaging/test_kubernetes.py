@@ -128,6 +128,7 @@ def server() -> Iterator[DevServer]:
         yield running
 
 
+@pytest.mark.slow
 def test_code_of_a_task_logs_in_with_the_projected_token_and_the_key_of_a_connection_beside_it(
     server: DevServer, tmp_path: Path
 ) -> None:

@@ -106,6 +106,7 @@ print(json.dumps(form.model_dump(mode="json")))
 """
 
 
+@pytest.mark.slow
 def test_the_api_server_has_the_fields_of_the_connection_form() -> None:
     # A process of its own, as before Airflow 3.2 what is found depends on who asked first.
     asked = subprocess.run(
@@ -117,6 +118,7 @@ def test_the_api_server_has_the_fields_of_the_connection_form() -> None:
     assert (titles["host"], titles["password"]) == ("API URL", "API key")
 
 
+@pytest.mark.slow
 def test_airflow_lists_the_provider() -> None:
     listed = subprocess.run(
         [sys.executable, "-m", "airflow", "providers", "list", "--output", "json"],

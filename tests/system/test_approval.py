@@ -14,6 +14,8 @@ from wandb_airflow_provider.demo.polling import wait_for
 from wandb_airflow_provider.hooks.audit_log import AuditLog
 from wandb_airflow_provider.hooks.wandb import WandbHook
 
+pytestmark = pytest.mark.slow
+
 # The other two are past their time a second after they are asked.
 ASKED = ("approved.approve", "rejected.approve")
 

@@ -15,6 +15,8 @@ from wandb_airflow_provider.demo.airflow_process import AirflowCluster
 from wandb_airflow_provider.demo.devserver_process import DevServerProcess
 from wandb_airflow_provider.demo.polling import wait_for
 
+pytestmark = pytest.mark.slow
+
 DAG_ID = "backfilled"
 DAYS = [datetime(2026, 1, day, tzinfo=UTC) for day in (1, 2, 3)]
 

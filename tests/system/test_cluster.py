@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import pytest
+
 from wandb_airflow_provider.demo.airflow_process import AirflowCluster
+
+pytestmark = pytest.mark.slow
 
 
 def test_a_triggered_run_of_mapped_tasks_ends_well_and_its_results_can_be_read(

@@ -15,6 +15,8 @@ import pytest
 from wandb_airflow_provider.demo.airflow_api import AirflowClient
 from wandb_airflow_provider.demo.polling import wait_for
 
+pytestmark = pytest.mark.slow
+
 
 class Demo:
     """The command as a user runs it, with its output in a file."""

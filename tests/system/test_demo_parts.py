@@ -8,6 +8,8 @@ from wandb_airflow_provider.demo.airflow_process import AirflowCluster
 from wandb_airflow_provider.demo.dag_run_watch import DagRunWatch
 from wandb_airflow_provider.demo.errors import DemoError, WaitTimeoutError
 
+pytestmark = pytest.mark.slow
+
 BROKEN_DAG = """
 import a_module_that_nobody_has
 from airflow.sdk import DAG

@@ -11,6 +11,8 @@ from tests.system.conftest import Endings, helpers_of, steps, wait_until_no_help
 from wandb_airflow_provider.demo.airflow_api import DagRun
 from wandb_airflow_provider.demo.polling import wait_for
 
+pytestmark = pytest.mark.slow
+
 
 @dataclass
 class Stopped:

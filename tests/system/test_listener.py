@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from tests.system.conftest import Endings, steps, wait_until_no_helper_is_left
 from wandb_airflow_provider.demo.polling import wait_for
+
+pytestmark = pytest.mark.slow
 
 
 def test_a_task_marked_failed_ends_the_run_that_its_own_code_opened(endings: Endings) -> None:

@@ -29,6 +29,8 @@ from wandb_airflow_provider.demo.ports import LOOPBACK, claim_port
 from wandb_airflow_provider.demo.processes import ManagedProcess, ProcessGroup
 from wandb_airflow_provider.watching.notice import webhook_payload
 
+pytestmark = pytest.mark.slow
+
 Move = Callable[[str, str], None]
 
 ARGUMENTS = [

@@ -11,6 +11,8 @@ from tests.system.conftest import WANDB_ENTITY, WANDB_PROJECT
 from wandb_airflow_provider.demo.airflow_process import AirflowCluster
 from wandb_airflow_provider.demo.devserver_process import DevServerProcess
 
+pytestmark = pytest.mark.slow
+
 TARGET = "wandb-registry-model/system-waiting"
 
 

@@ -13,6 +13,8 @@ from wandb_airflow_provider.demo.airflow_process import AirflowCluster
 from wandb_airflow_provider.demo.polling import wait_for
 from wandb_airflow_provider.devserver import DevServer
 
+pytestmark = pytest.mark.slow
+
 Move = Callable[[str, str], None]
 
 

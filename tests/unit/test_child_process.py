@@ -88,6 +88,7 @@ class StoppedBash(BashOperator):
         return super().execute(context)
 
 
+@pytest.mark.slow
 def test_a_task_that_is_stopped_ends_its_process_and_its_run_as_killed(
     hook: Any, run_task: Callable[..., Any], slow_script: tuple[str, Path]
 ) -> None:
@@ -156,6 +157,7 @@ def test_secrets_that_are_no_reference_are_refused_without_being_shown() -> None
     assert "kkk" not in str(refused.value)
 
 
+@pytest.mark.slow
 def test_a_worker_s_own_key_does_not_win_over_the_connection_s(
     server: Any, hook: Any, run_task: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -166,6 +168,7 @@ def test_a_worker_s_own_key_does_not_win_over_the_connection_s(
     assert os.environ["WANDB_API_KEY"] == "0" * 40
 
 
+@pytest.mark.slow
 def test_a_retry_that_resumes_goes_on_in_the_same_run(hook: Any, run_task: Callable[..., Any]) -> None:
     refs = []
     for number in (1, 2):
@@ -185,6 +188,7 @@ class Away:
     api_key = "k" * 40
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["fail", "skip", "offline"])
 def test_without_w_and_b_the_policy_decides(
     connect: Callable[..., None],

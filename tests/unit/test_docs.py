@@ -257,6 +257,7 @@ def test_list_of_operations_is_up_to_date() -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_dev_server_example_runs(tmp_path: Path) -> None:
     code = block(DOCS / "devserver.md", "executed", "python")
     done = subprocess.run(

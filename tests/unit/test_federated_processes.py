@@ -65,6 +65,7 @@ class Look(BashOperator):
         return super().execute(context)
 
 
+@pytest.mark.slow
 def test_a_process_on_the_worker_gets_the_path_of_the_file_and_writes_no_access_token(
     server: Any, token: Path, unique: str, run_task: Callable[..., Any], tmp_path: Path
 ) -> None:
@@ -114,6 +115,7 @@ def test_the_environment_names_the_file_and_nothing_secret(
     assert added == {"WANDB_IDENTITY_TOKEN_FILE": str(token), "WANDB_CREDENTIALS_FILE": "/dev/null"}
 
 
+@pytest.mark.slow
 def test_an_offline_run_is_uploaded_with_the_token(
     server: Any, token: Path, unique: str, tmp_path: Path
 ) -> None:
@@ -127,6 +129,7 @@ def test_an_offline_run_is_uploaded_with_the_token(
     assert [(run.user, run.summary["loss"]) for run in server.runs(unique)] == [("robot", 1)], said
 
 
+@pytest.mark.slow
 def test_a_report_is_written_with_the_token(server: Any, token: Path, unique: str) -> None:
     hook = WandbHook()
     with hook.translate_errors("create the project"):

@@ -73,6 +73,7 @@ def browser(process: BrowserProcess) -> Iterator[Browser]:
     assert opened.elsewhere == []
 
 
+@pytest.mark.slow
 def test_the_loss_curve_is_drawn_without_errors(site: Site, browser: Browser):
     browser.tab.goto(f"{site.server.url}{TRAINING}")
     figure = browser.tab.locator("figure", has=browser.tab.get_by_text("loss", exact=True))
@@ -96,6 +97,7 @@ def test_the_keyboard_goes_from_the_skip_link_to_the_runs_links(site: Site, brow
     assert browser.problems == []
 
 
+@pytest.mark.slow
 def test_runs_are_searched_and_sorted_with_the_keyboard_alone(site: Site, browser: Browser):
     tab = browser.tab
     tab.goto(f"{site.server.url}/local/retrieval")
@@ -125,6 +127,7 @@ def test_runs_are_searched_and_sorted_with_the_keyboard_alone(site: Site, browse
     assert browser.problems == []
 
 
+@pytest.mark.slow
 def test_charts_of_system_metrics_are_drawn_when_they_are_opened(site: Site, browser: Browser):
     browser.tab.goto(f"{site.server.url}/local/lab/runs/instrumented")
     chart = browser.tab.locator("#system-chart-0 svg .scatterlayer path")
@@ -138,6 +141,7 @@ def test_charts_of_system_metrics_are_drawn_when_they_are_opened(site: Site, bro
     assert browser.problems == []
 
 
+@pytest.mark.slow
 def test_a_reader_walks_from_home_to_the_promoted_version_and_its_training(site: Site, browser: Browser):
     browser.tab.goto(site.server.url)
     browser.tab.get_by_role("link", name="model", exact=True).click()
@@ -194,6 +198,7 @@ def test_logged_html_is_seen_and_cannot_run_scripts(site: Site, browser: Browser
     assert [problem.startswith("Blocked script execution") for problem in browser.problems] == [True]
 
 
+@pytest.mark.slow
 def test_every_kind_of_page_fits_the_window_and_runs_no_markup_from_names(site: Site, browser: Browser):
     tab = browser.tab
     hostile = [

@@ -218,6 +218,7 @@ def test_training_without_the_passages_of_its_examples_is_refused(small: Any) ->
         train(examples, [replace(passage, split="golden") for passage in passages], _hyperparameters())
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_texts_are_read_once")
 def test_the_trained_model_beats_the_untrained_ones_on_held_out_queries(corpus: Any) -> None:
     from retrieval.evaluation import TfidfBaseline, evaluate

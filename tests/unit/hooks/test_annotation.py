@@ -20,6 +20,7 @@ def table(name: str, row: list[Any]) -> NoteTable:
     return NoteTable(f"{name}/outcomes", "gate/outcomes", ["metric", "passed"], [row])
 
 
+@pytest.mark.slow
 def test_writers_at_one_moment_lose_none_of_their_keys_and_none_of_the_run_s_own(
     hook: WandbHook, log_run: Callable[..., Any]
 ) -> None:

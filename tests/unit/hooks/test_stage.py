@@ -148,6 +148,7 @@ def test_threads_of_one_task_lose_no_row(open_stage: Callable[..., Any], read: C
     assert [row["train/step"] for row in read().scan_history()] == list(range(200))
 
 
+@pytest.mark.slow
 def test_in_shared_mode_stages_side_by_side_keep_each_other_s_rows_and_leave_the_state_to_the_pipeline(
     open_stage: Callable[..., Any], read: Callable[[], Any], unique: str
 ) -> None:

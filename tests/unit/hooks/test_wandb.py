@@ -123,6 +123,7 @@ def test_an_unreachable_host_is_an_error_that_a_retry_can_help(
     assert time.monotonic() - began < 20
 
 
+@pytest.mark.slow
 def test_a_connection_without_a_host_does_not_go_where_another_one_has_logged_in(
     server: Any,
     hook: WandbHook,

@@ -162,6 +162,7 @@ print(json.dumps([names, imported, ours]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("on", [False, True])
 def test_airflow_finds_the_listener_by_the_entry_point_and_nothing_imports_wandb(on: bool) -> None:
     done = subprocess.run(

@@ -90,6 +90,7 @@ def test_a_verdict_that_somebody_else_wrote_into_the_xcom_promotes_nothing(
     assert promote(forged, audited_verdict=False).state == "success"
 
 
+@pytest.mark.slow
 def test_with_stages_each_alias_needs_a_verdict_of_its_own(
     judged: Any, promote: Any, written_down: Any, holder: Any
 ) -> None:
@@ -119,6 +120,7 @@ def test_with_stages_each_alias_needs_a_verdict_of_its_own(
         )
 
 
+@pytest.mark.slow
 def test_an_approval_of_something_else_or_by_nobody_promotes_nothing(
     judged: Any, promote: Any, holder: Any
 ) -> None:
@@ -138,6 +140,7 @@ def test_an_approval_of_something_else_or_by_nobody_promotes_nothing(
     assert (taken.state, taken.xcom()["approval"]["by"]) == ("success", None)
 
 
+@pytest.mark.slow
 def test_an_expected_holder_that_its_task_did_not_push_refuses_every_change(
     judged: Any, promote: Any, roll_back: Any, demote: Any, holder: Any
 ) -> None:
@@ -157,6 +160,7 @@ def test_an_expected_holder_that_its_task_did_not_push_refuses_every_change(
     assert given.xcom()["would_change"] is True
 
 
+@pytest.mark.slow
 def test_a_cleared_task_does_not_undo_what_was_decided_since(
     judged: Any, promote: Any, roll_back: Any, demote: Any, written_down: Any, holder: Any, trail: Any
 ) -> None:
@@ -187,6 +191,7 @@ def test_a_cleared_task_does_not_undo_what_was_decided_since(
     assert holder().digest == later.digest
 
 
+@pytest.mark.slow
 def test_what_was_deleted_since_it_was_judged_is_refused_in_the_audit(
     hook: WandbHook, judged: Any, promote: Any, trail: Any
 ) -> None:
@@ -198,6 +203,7 @@ def test_what_was_deleted_since_it_was_judged_is_refused_in_the_audit(
     assert (entry.event, entry.why, entry.after.path) == ("refused", str(finished.error), version.path)
 
 
+@pytest.mark.slow
 def test_a_rollback_names_a_version_that_held_the_alias(
     judged: Any, promote: Any, roll_back: Any, holder: Any
 ) -> None:
@@ -222,6 +228,7 @@ def test_a_rollback_names_a_version_that_held_the_alias(
         )
 
 
+@pytest.mark.slow
 def test_a_task_of_another_airflow_with_the_same_names_is_another_task(
     judged: Any,
     promote: Any,
@@ -249,6 +256,7 @@ def test_a_task_of_another_airflow_with_the_same_names_is_another_task(
     ]
 
 
+@pytest.mark.slow
 def test_a_retry_knows_the_previous_holder_from_airflow_alone_when_its_record_is_gone(
     hook: WandbHook, judged: Any, promote: Any, link_dies: Any
 ) -> None:
@@ -270,6 +278,7 @@ def test_a_retry_knows_the_previous_holder_from_airflow_alone_when_its_record_is
     )
 
 
+@pytest.mark.slow
 def test_a_retry_of_a_demotion_knows_from_airflow_alone_what_it_began(
     hook: WandbHook, judged: Any, promote: Any, demote: Any, trail: Any, removal_dies: Any, unique: str
 ) -> None:
@@ -286,6 +295,7 @@ def test_a_retry_of_a_demotion_knows_from_airflow_alone_what_it_began(
     assert demote(try_number=3, pre_execute=store.given_to).xcom()["changed"] is False
 
 
+@pytest.mark.slow
 def test_a_retry_of_a_demotion_does_not_take_the_alias_from_who_got_it_since(
     judged: Any, promote: Any, demote: Any, holder: Any, removal_dies: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

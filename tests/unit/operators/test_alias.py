@@ -49,6 +49,7 @@ def test_a_dry_run_says_what_would_change_and_writes_nothing(
     assert trail() == entries
 
 
+@pytest.mark.slow
 def test_a_version_reaches_a_stage_only_through_those_before_it(
     server: Any, judged: Any, promote: Any, roll_back: Any, demote: Any, trail: Any, holder: Any
 ) -> None:
@@ -78,6 +79,7 @@ def test_a_version_reaches_a_stage_only_through_those_before_it(
     assert [entry.event for entry in trail()].count("refused") == 3
 
 
+@pytest.mark.slow
 def test_a_demotion_takes_the_alias_away_once_and_keeps_why(
     hook: WandbHook,
     judged: Any,
@@ -122,6 +124,7 @@ def test_a_demotion_needs_a_reason(demote: Any) -> None:
         WandbDemoteOperator(task_id="retire", registry="model", collection="c", alias="a")  # type: ignore[call-arg]
 
 
+@pytest.mark.slow
 def test_a_protected_alias_is_explained_and_that_it_failed_is_in_the_audit(
     server: Any, connect: Any, judged: Any, promote: Any, trail: Any, unique: str
 ) -> None:
@@ -142,6 +145,7 @@ def test_a_protected_alias_is_explained_and_that_it_failed_is_in_the_audit(
     assert promote(verdict, alias=unique, dag_run_id="run-2").state == "success"
 
 
+@pytest.mark.slow
 def test_a_promotion_that_the_gate_did_not_compare_with_the_holder_of_now_is_refused(
     judged: Any, promote: Any, holder: Any
 ) -> None:
@@ -174,6 +178,7 @@ def test_a_retry_does_not_overwrite_who_was_promoted_since_its_first_try(
     assert holder().digest == rival.digest
 
 
+@pytest.mark.slow
 def test_the_page_answers_why_with_verdict_approver_promotion_and_runs(
     server: Any,
     judged: Any,
@@ -222,6 +227,7 @@ def test_the_page_answers_why_with_verdict_approver_promotion_and_runs(
     assert "worse in German" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_registry_leads_to_the_page_that_says_why_a_version_has_its_alias(
     server: Any, hook: WandbHook, judged: Any, promote: Any, roll_back: Any, demote: Any, unique: str
 ) -> None:
@@ -251,6 +257,7 @@ def test_the_registry_leads_to_the_page_that_says_why_a_version_has_its_alias(
     assert "It is too slow." in why(taken)
 
 
+@pytest.mark.slow
 def test_an_entry_whose_copy_was_changed_is_read_from_its_file_and_said_so(
     hook: WandbHook, judged: Any, promote: Any, unique: str
 ) -> None:

@@ -63,6 +63,7 @@ def collection(server: Any, hook: Any, log_run: Any, unique: str) -> str:
     return unique
 
 
+@pytest.mark.slow
 def test_automation_on_an_alias_is_created_once_changed_when_asked_to_and_else_left_alone(
     server: Any,
     run_task: RunTask,

@@ -10,11 +10,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from wandb_airflow_provider.artifacts import ArtifactRef
 from wandb_airflow_provider.hooks.wandb import WandbHook, artifact_ref
 from wandb_airflow_provider.identity import RunRef
 from wandb_airflow_provider.rules import evaluate
 from wandb_airflow_provider.sdk import RunSpec
+
+pytestmark = pytest.mark.slow
 
 PROMOTIONS = 50
 PATIENCE = 300.0

@@ -81,6 +81,7 @@ def counts(server: Any, since: int) -> Counter[str]:
     return Counter(request.operation for request in server.requests()[since:] if request.operation)
 
 
+@pytest.mark.slow
 def test_histories_tables_slices_and_noise_are_judged_from_what_w_and_b_holds(
     hook: WandbHook, evaluate: Callable[..., Any], run_task: Callable[..., Any], unique: str
 ) -> None:
@@ -168,6 +169,7 @@ def test_the_verdict_is_shown_in_the_evaluated_run_and_in_the_pipeline_run(
     assert hook.get_run(run).summary["mrr"] == 0.6
 
 
+@pytest.mark.slow
 def test_the_last_good_runs_are_those_of_the_same_kind_that_a_gate_let_pass(
     hook: WandbHook, evaluate: Callable[..., Any], run_task: Callable[..., Any]
 ) -> None:
@@ -184,6 +186,7 @@ def test_the_last_good_runs_are_those_of_the_same_kind_that_a_gate_let_pass(
         assert finished.xcom()["outcomes"][0]["baseline_value"] == pytest.approx(baseline)
 
 
+@pytest.mark.slow
 def test_a_run_that_did_not_use_the_candidate_is_not_judged_unless_told_otherwise(
     hook: WandbHook, evaluate: Callable[..., Any], run_task: Callable[..., Any]
 ) -> None:
@@ -198,6 +201,7 @@ def test_a_run_that_did_not_use_the_candidate_is_not_judged_unless_told_otherwis
     assert Verdict.from_json(trusted.xcom()).candidate_use == "unchecked"
 
 
+@pytest.mark.slow
 def test_a_gate_on_the_summary_alone_reads_no_history_and_no_file(
     server: Any, hook: WandbHook, evaluate: Callable[..., Any], run_task: Callable[..., Any]
 ) -> None:
@@ -250,6 +254,7 @@ def test_rules_may_be_yaml_text_with_templates(
     assert "must be at least 0.65" in str(finished.error)
 
 
+@pytest.mark.slow
 def test_a_table_whose_file_is_not_the_one_that_was_logged_is_refused(
     server: Any, hook: WandbHook, evaluate: Callable[..., Any], run_task: Callable[..., Any], tmp_path: Path
 ) -> None:
@@ -299,6 +304,7 @@ def test_a_table_of_which_not_all_can_be_read_is_refused(
     assert finished.xcom() is None
 
 
+@pytest.mark.slow
 def test_evidence_that_w_and_b_does_not_hand_out_is_no_verdict_and_is_asked_for_again(
     hook: WandbHook,
     evaluate: Callable[..., Any],

@@ -17,6 +17,8 @@ from wandb_airflow_provider.exceptions import WandbNotFoundError
 from wandb_airflow_provider.hooks.wandb import WandbHook
 from wandb_airflow_provider.identity import RunRef, TaskIdentity
 
+pytestmark = pytest.mark.slow
+
 WORK_FOR_LONG = """
 import time
 from airflow.sdk import DAG, task

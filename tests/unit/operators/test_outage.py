@@ -98,6 +98,7 @@ def test_without_a_policy_an_outage_fails_the_task(server: Any, run: Callable[..
     assert "A retry can help" in str(task.error)
 
 
+@pytest.mark.slow
 def test_a_skipped_run_leaves_the_user_s_code_alone(
     server: Any, run: Callable[..., Any], caplog: pytest.LogCaptureFixture, unique: str
 ) -> None:
@@ -117,6 +118,7 @@ def test_a_skipped_run_leaves_the_user_s_code_alone(
     assert server.runs(unique) == []
 
 
+@pytest.mark.slow
 def test_an_offline_run_is_complete_after_sync_and_syncing_again_adds_nothing(
     server: Any,
     run: Callable[..., Any],
@@ -184,6 +186,7 @@ def test_an_offline_run_is_complete_after_sync_and_syncing_again_adds_nothing(
     assert len(server.runs(unique)) == 1
 
 
+@pytest.mark.slow
 def test_an_upload_that_broke_off_is_repeated_without_doubling_rows(
     server: Any,
     run: Callable[..., Any],
@@ -235,6 +238,7 @@ def test_an_outage_that_begins_in_the_middle_loses_nothing(
     assert (record.state, metrics) == ("finished", [*range(20), *range(30)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps_by", ["wandb", "the package"])
 def test_a_task_that_resumes_its_run_offline_continues_the_history(
     server: Any,
@@ -257,6 +261,7 @@ def test_a_task_that_resumes_its_run_offline_continues_the_history(
     assert record.summary["_step"] == 14
 
 
+@pytest.mark.slow
 def test_a_killed_offline_task_is_synced_as_killed(
     server: Any, run: Callable[..., Any], sync: Callable[..., Any], read: Callable[..., Any], spool: str
 ) -> None:
@@ -273,6 +278,7 @@ def test_a_killed_offline_task_is_synced_as_killed(
     assert (record.summary["airflow/state"], metrics) == ("killed", [*range(5)])
 
 
+@pytest.mark.slow
 def test_an_offline_task_that_is_killed_after_it_finished_its_run_is_synced(
     server: Any, run: Callable[..., Any], sync: Callable[..., Any], read: Callable[..., Any], spool: str
 ) -> None:
@@ -288,6 +294,7 @@ def test_an_offline_task_that_is_killed_after_it_finished_its_run_is_synced(
     assert read(task)[1] == [*range(5)]
 
 
+@pytest.mark.slow
 def test_what_needs_w_and_b_says_so_in_an_offline_run(server: Any, run: Callable[..., Any]) -> None:
     messages: list[str] = []
 
@@ -331,6 +338,7 @@ def test_a_policy_that_could_not_be_followed_is_refused_before_the_outage(
     assert "needs an entity that is known without W&B" in str(task.error)
 
 
+@pytest.mark.slow
 def test_a_damaged_entry_is_kept_and_named(
     server: Any, run: Callable[..., Any], sync: Callable[..., Any], spool: str
 ) -> None:
@@ -346,6 +354,7 @@ def test_a_damaged_entry_is_kept_and_named(
     assert entries_named(spool) == {waiting.entry, "stray"}
 
 
+@pytest.mark.slow
 def test_an_entry_that_upsets_the_sync_keeps_no_other(
     server: Any,
     run: Callable[..., Any],

@@ -59,6 +59,7 @@ def test_a_first_promotion_moves_the_alias_and_records_verdict_approval_and_task
     assert [artifact.digest for artifact in used] == [version.digest]
 
 
+@pytest.mark.slow
 def test_a_second_promotion_names_the_previous_holder(
     hook: WandbHook, judged: Any, promote: Any, holder: Any, unique: str
 ) -> None:
@@ -75,6 +76,7 @@ def test_a_second_promotion_names_the_previous_holder(
     assert record.previous.digest == old.digest
 
 
+@pytest.mark.slow
 def test_promoting_what_already_holds_the_alias_changes_nothing(
     hook: WandbHook, judged: Any, promote: Any, holder: Any, unique: str
 ) -> None:
@@ -87,6 +89,7 @@ def test_promoting_what_already_holds_the_alias_changes_nothing(
     assert (holder(), hook.artifact_metadata(version)) == before
 
 
+@pytest.mark.slow
 def test_a_retry_after_a_crash_between_the_move_and_the_record_still_knows_the_previous_holder(
     judged: Any, promote: Any, link_dies: Any
 ) -> None:
@@ -102,6 +105,7 @@ def test_a_retry_after_a_crash_between_the_move_and_the_record_still_knows_the_p
     assert finished.xcom()["previous"]["digest"] == old.digest
 
 
+@pytest.mark.slow
 def test_the_loser_of_two_promotions_at_once_names_the_winner_and_is_not_retried(
     judged: Any, promote: Any, holder: Any, unique: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -141,6 +145,7 @@ def test_a_promotion_with_wrong_input_is_refused_before_anything_is_sent(
     assert len(server.requests()) == before
 
 
+@pytest.mark.slow
 def test_input_that_decides_nothing_is_refused_and_in_the_audit_of_the_alias_that_was_asked_for(
     server: Any, promote: Any, trail: Any
 ) -> None:
@@ -245,6 +250,7 @@ def test_nothing_is_promoted_when_the_audit_cannot_be_written(
     assert holder() is None
 
 
+@pytest.mark.slow
 def test_what_only_explains_a_promotion_cannot_fail_it_once_the_alias_has_moved(
     judged: Any,
     promote: Any,
@@ -296,6 +302,7 @@ def test_a_version_with_another_digest_than_the_verdict_s_is_refused_and_nothing
     assert isinstance(promote(forged).error, WandbPromotionRefusedError)
 
 
+@pytest.mark.slow
 def test_a_rollback_restores_the_recorded_holder_and_a_retry_goes_no_further(
     judged: Any, promote: Any, roll_back: Any, holder: Any
 ) -> None:
@@ -328,6 +335,7 @@ def test_a_rollback_of_an_alias_that_nothing_holds_is_refused(hook: WandbHook, r
     assert "Nothing holds" in str(finished.error)
 
 
+@pytest.mark.slow
 def test_a_rolled_back_version_can_be_promoted_again(
     judged: Any, promote: Any, roll_back: Any, holder: Any
 ) -> None:

@@ -138,6 +138,7 @@ def run_decorated(hook: WandbHook, run_task: Callable[..., Any]) -> Callable[...
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("function", [run_first, run_between, run_last, run_by_keyword])
 def test_a_decorated_function_gets_its_run_and_its_arguments(
     run_decorated: Callable[..., Any], function: Callable[..., Any]

@@ -155,6 +155,7 @@ def opened(hook: WandbHook, values: dict[str, Any], state: str = "running") -> N
         session.state_on_success = state
 
 
+@pytest.mark.slow
 def test_a_run_whose_task_was_killed_is_closed_as_airflow_says_and_says_how_that_is_known(
     hook: WandbHook, airflow: Airflow, reconcile: Callable[..., Any], unique: str
 ) -> None:
@@ -208,6 +209,7 @@ def test_a_pipeline_run_whose_closing_task_never_ran_gets_its_end_and_its_timeli
     assert reconcile() == {}
 
 
+@pytest.mark.slow
 def test_the_stages_of_a_shared_run_get_their_end_too(
     hook: WandbHook, airflow: Airflow, reconcile: Callable[..., Any], unique: str
 ) -> None:
@@ -246,6 +248,7 @@ def test_runs_of_another_airflow_and_of_deleted_dag_runs_are_left_alone(
     assert (record.state, record.summary["airflow/state"]) == ("failed", "unknown")
 
 
+@pytest.mark.slow
 def test_a_run_that_cannot_be_closed_keeps_no_other_open(
     hook: WandbHook, airflow: Airflow, supervisor: Any, run_task: Callable[..., Any], unique: str
 ) -> None:

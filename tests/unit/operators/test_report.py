@@ -202,6 +202,7 @@ def judged(lab: Any, connect: Callable[..., None], server: DevServer) -> Any:
     sdk.release()
 
 
+@pytest.mark.slow
 def test_a_report_compares_the_candidate_with_its_baseline_and_is_loaded_back(
     judged: Any, run_task: Callable[..., Any], server: DevServer, tmp_path: Path
 ) -> None:
@@ -274,6 +275,7 @@ def test_a_report_compares_the_candidate_with_its_baseline_and_is_loaded_back(
     assert (own.summary["report/url"], own.summary["report/id"]) == (pushed["url"], pushed["report_id"])
 
 
+@pytest.mark.slow
 def test_a_retry_replaces_the_report_and_another_dag_run_writes_its_own(
     judged: Any, run_task: Callable[..., Any], server: DevServer
 ) -> None:
@@ -315,6 +317,7 @@ def test_without_the_extra_the_artifact_and_the_markdown_are_the_report(
     assert "extra 'reports'" in str(refused.error)
 
 
+@pytest.mark.slow
 def test_what_a_redaction_policy_keeps_back_is_in_no_report(
     judged: Any, connect: Callable[..., None], run_task: Callable[..., Any], server: DevServer, tmp_path: Path
 ) -> None:
@@ -341,6 +344,7 @@ def test_what_a_redaction_policy_keeps_back_is_in_no_report(
     assert "| rr | rr.baseline | rr.change |" in pushed["markdown"]
 
 
+@pytest.mark.slow
 def test_neither_key_nor_account_of_the_process_is_anywhere_but_in_its_environment(
     judged: Any, run_task: Callable[..., Any], server: DevServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -367,6 +371,7 @@ def test_neither_key_nor_account_of_the_process_is_anywhere_but_in_its_environme
     assert server.api_key not in json.dumps(finished.xcom())
 
 
+@pytest.mark.slow
 def test_a_report_that_cannot_be_written_fails_as_its_cause_deserves(
     judged: Any, run_task: Callable[..., Any], server: DevServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

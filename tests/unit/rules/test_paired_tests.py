@@ -44,6 +44,7 @@ def false_passes(
     return passed / nulls
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("nulls", "test", "alternative"),
     [(2000, "bootstrap", "greater"), (500, "bootstrap", "less"), (500, "permutation", "greater")],

@@ -151,6 +151,7 @@ def rests_on_a_figure(outcome: Outcome) -> bool:
     return outcome.value is not None and not outcome.stops
 
 
+@pytest.mark.slow
 @settings(lenient, max_examples=200)
 @given(
     rules=st.lists(combinations(severity="block"), min_size=1, max_size=1) | gates, run=runs(), holder=holders

@@ -29,6 +29,7 @@ def wait(run_task: Callable[..., Any]) -> Callable[..., Any]:
     return wait
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("deferrable", [False, True])
 def test_the_newest_version_with_all_that_is_asked_is_pushed(
     hook: WandbHook, log_run: Any, wait: Any, deferrable: bool

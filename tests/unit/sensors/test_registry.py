@@ -135,6 +135,7 @@ def test_a_name_that_w_and_b_refuses_fails_before_anything_is_sent(
     assert len(server.requests()) == before
 
 
+@pytest.mark.slow
 def test_an_outage_is_waited_out_in_this_process_with_one_warning(
     connect: Any, wait: Any, tmp_path: Path
 ) -> None:

@@ -90,6 +90,7 @@ def script(server: Any, hook: WandbHook, unique: str, tmp_path: Path) -> Callabl
     return run
 
 
+@pytest.mark.slow
 def test_a_run_that_was_preempted_or_stopped_by_somebody_keeps_no_sensor_waiting(
     script: Callable[[str], None], wait: Any, unique: str
 ) -> None:
@@ -127,6 +128,7 @@ def test_a_run_whose_process_is_gone_ends_the_sensor(
     assert "crashed" in str(finished.error)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("in_the_triggerer", [False, True])
 def test_a_run_that_is_at_work_when_it_is_first_looked_at_is_seen_to_end(
     server: Any, script: Callable[[str], None], wait: Any, unique: str, in_the_triggerer: bool

@@ -19,6 +19,7 @@ def requests_since(server: Any, began: int) -> Counter[str]:
     return Counter(request.operation for request in server.requests()[began:])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shared_by", ["airflow", "this package"])
 def test_a_thousand_waiters_on_one_registry_cost_one_request_an_interval(
     server: Any, hook: WandbHook, trigger: Any, triggerer: Any, until: Any, shared_by: str, all_events: Any

@@ -128,6 +128,7 @@ def test_an_alias_of_a_project_is_waited_for_like_one_of_a_registry(
     assert found["value"]["source_run"] == versions[0].source_run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("registry", ["model", "no-such-registry"])
 def test_a_registry_or_collection_that_does_not_exist_fails_only_who_asked_for_that(
     server: Any, trigger: Any, unique: str, all_events: Any, registry: str, until: Any
@@ -207,6 +208,7 @@ def test_waiting_fails_at_once_without_a_connection(trigger: Any, all_events: An
     assert (event["status"], event["reason"]) == ("failed", "configuration")
 
 
+@pytest.mark.slow
 def test_an_outage_is_waited_out_with_one_warning_and_without_blocking_the_loop(
     monkeypatch: pytest.MonkeyPatch, connect: Any, trigger: Any, all_events: Any, until: Any, tmp_path: Path
 ) -> None:

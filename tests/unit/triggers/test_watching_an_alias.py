@@ -237,6 +237,7 @@ def test_w_and_b_failing_for_long_fails_no_watcher_and_hides_no_change(
     assert [line["log_level"] for line in lines if "cannot be read" in line["event"]] == ["warning"]
 
 
+@pytest.mark.slow
 def test_w_and_b_is_not_asked_again_before_the_time_that_it_tells(
     server: Any, hook: WandbHook, trigger: Any, until: Any
 ) -> None:
@@ -348,6 +349,7 @@ def test_an_error_that_nobody_expected_does_not_end_the_watching(
     assert store.failures == 0
 
 
+@pytest.mark.slow
 def test_a_change_that_a_webhook_has_reported_is_not_reported_again(
     hook: WandbHook, versions: list[Any], watch: Any, store: Any, unique: str
 ) -> None:

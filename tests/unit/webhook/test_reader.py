@@ -44,6 +44,7 @@ def processes() -> list[psutil.Process]:
     ]
 
 
+@pytest.mark.slow
 def test_reader_tells_the_holder_and_is_started_again_when_its_process_has_ended(
     reader: AliasReader,
     hook: Any,
@@ -121,6 +122,7 @@ def test_plugin_mounts_the_receiver_only_when_a_connection_is_named(
         assert entry.get("app") is entry.get("app")
 
 
+@pytest.mark.slow
 def test_api_server_loads_no_wandb_and_other_processes_no_web_framework() -> None:
     code = (
         "import sys; from wandb_airflow_provider.webhook.mount import WebhookMount; mount = WebhookMount();"

@@ -115,6 +115,7 @@ def test_a_pickle_that_no_pickler_writes_is_refused(
         pull(raw)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("codec", "files", "meta"),
     [

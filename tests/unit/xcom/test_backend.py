@@ -169,6 +169,7 @@ def test_an_output_passed_by_reference_is_not_downloaded(
     assert loaded.xcom() == 2, loaded.error
 
 
+@pytest.mark.slow
 def test_while_w_and_b_is_away_the_policy_decides(
     backend: Backend, option: Any, bucket: Any, server: Any, connect: Any, unique: str
 ) -> None:

@@ -28,6 +28,7 @@ def model() -> Any:
     return make_pipeline(StandardScaler(), LogisticRegression()).fit(features, [0, 0, 1, 1])
 
 
+@pytest.mark.slow
 def test_a_model_comes_back_and_predicts_the_same(model: Any) -> None:
     back, _ = stored(model)
     features = np.array([[0.5, 0.5], [2.5, 0.5]])

@@ -90,6 +90,7 @@ def indexes_of(draw: Any, rows: int) -> pd.Index:
     return pd.MultiIndex.from_arrays(flat) if flat else levels[0]
 
 
+@pytest.mark.slow
 @settings(parent=some, max_examples=80)
 @given(st.integers(0, 4), st.lists(columns, max_size=4), st.data())
 def test_a_pandas_frame_comes_back(rows: int, made: list[Any], data: Any) -> None:
