@@ -113,6 +113,7 @@ def test_the_timeline_holds_every_task(ledger: Ledger, run_dag: Any) -> None:
     assert states["plain"] == ("success", False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["new", "resume"])
 def test_every_task_follows_the_pipeline_s_retry_policy(ledger: Ledger, run_dag: Any, policy: Any) -> None:
     with (

@@ -94,6 +94,7 @@ def test_in_a_mapped_group_each_run_follows_the_one_of_its_own_index(ledger: Led
         assert upstream == ["/".join(runs[f"each.first[{index}]"].path)]
 
 
+@pytest.mark.slow
 def test_a_run_without_a_logical_date_has_its_place_too(ledger: Ledger, run_dag: Any) -> None:
     with DAG("undated", schedule=None) as dag, wandb_pipeline():
 

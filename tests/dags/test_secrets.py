@@ -74,6 +74,7 @@ def provide(
     forget()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["environment", "metastore", "file"])
 def test_a_connection_works_the_same_from(
     where: str, ledger: Ledger, provide: Provide, run_dag: RunDag

@@ -64,6 +64,7 @@ def ask(client: httpx.Client, document: str, variables: dict[str, Any]) -> Any:
     return answer.json()["data"]
 
 
+@pytest.mark.slow
 def test_reader_never_sees_a_moving_alias_absent_or_on_two_versions(
     client: httpx.Client, series: list[wandb.Artifact], project: str, server: DevServer
 ) -> None:

@@ -76,6 +76,7 @@ def test_objects_of_a_bucket_are_referenced_by_checksum_and_read_back(
     second.verify(root=str(folder))
 
 
+@pytest.mark.slow
 def test_old_version_of_an_object_is_found_in_a_versioned_bucket(
     bucket: Any, open_run: OpenRun, fresh_api: FreshApi, project: str, tmp_path: Path
 ) -> None:

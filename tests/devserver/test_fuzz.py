@@ -217,6 +217,7 @@ def annotated(annotation: Any) -> st.SearchStrategy[Any]:
     return st.lists(one, max_size=3) if "list" in shown.lower() else one
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(DOCUMENTS))
 def test_documents_of_the_sdk_with_any_values_of_the_right_type(client: httpx.Client, name: str) -> None:
     document = DOCUMENTS[name]

@@ -169,6 +169,7 @@ def test_server_that_goes_away_lets_go_of_a_large_body(own: DevServer, url: str)
     assert httpx.put(url, content=CONTENT).status_code == 200
 
 
+@pytest.mark.slow
 def test_server_stops_in_the_middle_of_a_large_body(own: DevServer, url: str) -> None:
     with begun(url, CONTENT[:-1]) as connection:
         eventually(lambda: unfinished(own) != [])

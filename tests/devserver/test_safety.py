@@ -189,6 +189,7 @@ def test_server_on_loopback_answers_to_names_of_this_machine(own: DevServer, hos
     assert httpx.get(own.url, headers={"Host": host}).status_code == 200
 
 
+@pytest.mark.slow
 def test_other_address_takes_a_flag_and_gets_a_generated_key(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="listens there only with allow_remote=True"):
         DevServer(host="0.0.0.0")

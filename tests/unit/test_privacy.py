@@ -81,6 +81,7 @@ def keys(value: Any) -> Iterator[str]:
             yield from keys(inner)
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(values=VALUES, policy=POLICIES)
 def test_redacting_twice_changes_nothing_more(values: dict[str, Any], policy: dict[str, Any]) -> None:
@@ -89,6 +90,7 @@ def test_redacting_twice_changes_nothing_more(values: dict[str, Any], policy: di
     assert privacy.mapping("config", once) == once
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(values=VALUES)
 def test_a_denied_key_survives_at_no_depth(values: dict[str, Any]) -> None:

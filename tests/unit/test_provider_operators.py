@@ -249,6 +249,7 @@ def remote(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, dict[str
     loop.close()
 
 
+@pytest.mark.slow
 def test_a_remote_command_gets_the_place_and_no_key(
     server: Any,
     hook: Any,

@@ -92,6 +92,7 @@ def test_the_run_that_logged_a_version_and_the_dag_run_that_it_started_lead_to_e
     assert (named["run"], named["url"]) == (root.ref.path, root.ref.url)
 
 
+@pytest.mark.slow
 def test_nothing_is_written_to_a_run_that_has_not_logged_the_version_or_is_not_of_airflow(
     start: Callable[..., Any],
     produced: tuple[RunRef, str],

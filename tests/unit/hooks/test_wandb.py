@@ -111,6 +111,7 @@ def test_a_wrong_key_is_said_at_once_and_nothing_is_written(
     assert written(server) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("action", ["open", "read"])
 def test_an_unreachable_host_is_an_error_that_a_retry_can_help(
     server: Any, connect: Callable[..., None], closed_port: int, action: str

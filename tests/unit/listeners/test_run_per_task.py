@@ -89,6 +89,7 @@ def test_a_sensor_gets_no_run(
     assert [msg.key for msg in supervisor.of("SetXCom") if msg.key.startswith("wandb")] == []
 
 
+@pytest.mark.slow
 def test_w_and_b_that_cannot_be_reached_leaves_the_task_green_with_one_warning(
     do: Do, connect: Callable[..., None], account: Any, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -131,6 +131,7 @@ def test_histories_tables_slices_and_noise_are_judged_from_what_w_and_b_holds(
     assert "7 of 8 rules, none stops it. Warnings: mean rr of ranks cannot be compared" in verdict.summary
 
 
+@pytest.mark.slow
 def test_the_verdict_is_shown_in_the_evaluated_run_and_in_the_pipeline_run(
     server: Any,
     hook: WandbHook,

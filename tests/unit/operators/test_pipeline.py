@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from airflow.sdk import DAG
 from airflow.sdk.execution_time import comms
 
 from wandb_airflow_provider import WandbPythonOperator, wandb_pipeline
 from wandb_airflow_provider.hooks.wandb import WandbHook
 from wandb_airflow_provider.identity import RunRef
+
+pytestmark = pytest.mark.slow
 
 
 def test_a_dag_run_that_ends_again_after_a_clear_counts_its_tasks_anew(

@@ -185,6 +185,7 @@ def test_a_run_whose_task_was_killed_is_closed_as_airflow_says_and_says_how_that
     assert reconcile() == {}
 
 
+@pytest.mark.slow
 def test_a_pipeline_run_whose_closing_task_never_ran_gets_its_end_and_its_timeline(
     hook: WandbHook, airflow: Airflow, reconcile: Callable[..., Any], unique: str
 ) -> None:
@@ -229,6 +230,7 @@ def test_the_stages_of_a_shared_run_get_their_end_too(
     assert record.summary["timeline"]["nrows"] == 1
 
 
+@pytest.mark.slow
 def test_runs_of_another_airflow_and_of_deleted_dag_runs_are_left_alone(
     hook: WandbHook, airflow: Airflow, reconcile: Callable[..., Any], unique: str
 ) -> None:
@@ -276,6 +278,7 @@ def test_a_run_that_cannot_be_closed_keeps_no_other_open(
         assert (record.state, record.summary["airflow/state"]) == ("finished", "success")
 
 
+@pytest.mark.slow
 def test_lost_runs_of_one_dag_run_are_listed_once(
     server: Any, hook: WandbHook, airflow: Airflow, reconcile: Callable[..., Any], unique: str
 ) -> None:

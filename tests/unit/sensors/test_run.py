@@ -111,6 +111,7 @@ os.killpg(0, signal.SIGKILL)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("deferrable", [False, True])
 def test_a_run_whose_process_is_gone_ends_the_sensor(
     server: Any, script: Callable[[str], None], wait: Any, unique: str, deferrable: bool

@@ -263,6 +263,7 @@ def test_w_and_b_is_not_asked_again_before_the_time_that_it_tells(
     assert (found[limited + 1].at - found[limited].at).total_seconds() >= 1.9
 
 
+@pytest.mark.slow
 def test_a_time_to_wait_beyond_the_connection_s_timeout_is_an_outage(
     server: Any, connect: Any, hook: WandbHook, versions: list[Any], trigger: Any, unique: str, until: Any
 ) -> None:

@@ -77,6 +77,7 @@ def test_a_frame_becomes_an_artifact_named_after_its_producer(backend: Backend, 
     assert [run.job_type for run in hook.get_conn().runs(f"local/{hook.project}")] == ["xcom", "xcom"]
 
 
+@pytest.mark.slow
 def test_large_text_bytes_and_lists_become_artifacts_and_small_bytes_do_not(
     backend: Backend, option: Any
 ) -> None:
@@ -223,6 +224,7 @@ def test_keys_that_are_the_same_in_json_are_refused(backend: Backend, hook: Any)
         push(backend, {1: FRAME, "1": FRAME.head(1)})
 
 
+@pytest.mark.slow
 def test_an_operator_that_takes_an_artifact_takes_an_output_by_reference(
     backend: Backend, run_task: Any, tmp_path: Path
 ) -> None:

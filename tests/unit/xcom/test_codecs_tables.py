@@ -20,6 +20,7 @@ from wandb_airflow_provider.exceptions import WandbConfigurationError
 from wandb_airflow_provider.xcom.codecs.registry import codec_for
 
 
+@pytest.mark.slow
 @settings(parent=some, max_examples=60)
 @given(dataframes(max_cols=4, max_size=4, allow_null=True, excluded_dtypes=[pl.Object]))
 def test_a_polars_frame_comes_back(frame: pl.DataFrame) -> None:

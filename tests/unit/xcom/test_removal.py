@@ -115,6 +115,7 @@ def test_an_object_that_is_used_again_between_finding_and_removing_is_kept(
     assert not any(path.is_file() for path in store.rglob("*"))
 
 
+@pytest.mark.slow
 def test_an_object_in_s3_is_removed_unless_it_is_used_again(
     backend: Backend, option: Any, hook: Any, bucket: Any, database: Database
 ) -> None:
