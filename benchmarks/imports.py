@@ -33,10 +33,15 @@ from airflow.providers.common.compat.sdk import (
 )
 from airflow.triggers.base import BaseEventTrigger
 """
-_PUBLIC = f"from wandb_airflow_provider import {', '.join(sorted(wandb_airflow_provider.__all__))}"
+_NAMES = sorted(wandb_airflow_provider.__all__)
+_PUBLIC = f"from wandb_airflow_provider import {', '.join(_NAMES)}"
+# The one public name that needs Airflow's pydantic models of trigger events.
+_TRIGGER = "WandbRegistryAliasTrigger"
+_WITHOUT = f"from wandb_airflow_provider import {', '.join(name for name in _NAMES if name != _TRIGGER)}"
 _CASES = {
     "import airflow.sdk": ("", _AIRFLOW),
     "added by all public names of the package": (_AIRFLOW, _PUBLIC),
+    f"added by them without {_TRIGGER}": (_AIRFLOW, _WITHOUT),
     "of it, Airflow's own base classes": (_AIRFLOW, _BASES),
     "of it, the package, after those": (f"{_AIRFLOW}\n{_BASES}", _PUBLIC),
     "added by wandb": (_AIRFLOW, "import wandb"),
