@@ -37,8 +37,10 @@ def server() -> Iterator[DevServer]:
 
 
 @pytest.fixture
-def ledger(server: DevServer, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Ledger:
-    """A project of this test's own, and the connection `wandb_default` that leads there."""
+def ledger(
+    server: DevServer, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Iterator[Ledger]:
+    """A project of this test's own with empty registries, and the connection `wandb_default` that leads there."""
     project = request.node.name[:60].replace("[", "-").replace("]", "")
     connection = {
         "conn_type": "wandb",
@@ -47,7 +49,12 @@ def ledger(server: DevServer, monkeypatch: pytest.MonkeyPatch, request: pytest.F
         "extra": {"entity": "local", "project": project},
     }
     monkeypatch.setenv("AIRFLOW_CONN_WANDB_DEFAULT", json.dumps(connection))
-    return Ledger(server, project)
+    ledger = Ledger(server, project)
+    yield ledger
+    # Registries are the organization's, and what they hold would be in production for the next test.
+    for registry in ledger.api().registries():
+        for collection in registry.collections():
+            collection.delete()
 
 
 @pytest.fixture(scope="session")

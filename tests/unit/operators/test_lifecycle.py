@@ -392,6 +392,8 @@ def test_the_installed_packages_are_kept_with_the_run(
 def test_the_key_is_nowhere_but_in_the_connection(
     server: Any, run: Callable[..., Ended], supervisor: Any, caplog: pytest.LogCaptureFixture, capfd: Any
 ) -> None:
+    # Other tests write the key on purpose, to see what becomes of it.
+    server.reset()
     before = dict(os.environ)
     seen: dict[str, str] = {}
 
