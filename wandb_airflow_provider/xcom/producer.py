@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-import base64
 import logging
 import os
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-from wandb_airflow_provider.exceptions import WandbConfigurationError, WandbUnavailableError
+from wandb_airflow_provider.exceptions import (
+    WandbConfigurationError,
+    WandbUnavailableError,
+    WandbXComRefusedError,
+)
 from wandb_airflow_provider.xcom import settings
 from wandb_airflow_provider.xcom.artifact_run import artifact_run, scope_here, xcom_hook
 from wandb_airflow_provider.xcom.codecs.base import Staged, type_name
 from wandb_airflow_provider.xcom.codecs.registry import codec_for, json_codec
 from wandb_airflow_provider.xcom.index import Index, check_limits, digest_of
+from wandb_airflow_provider.xcom.inline import inline_bytes, inline_files
 from wandb_airflow_provider.xcom.passing_on import facts_of, keep_for
 from wandb_airflow_provider.xcom.reference import MARKER, Producer, StoredReference, is_reference
+from wandb_airflow_provider.xcom.size import is_large
 from wandb_airflow_provider.xcom.stored_value import StoredValue
-from wandb_airflow_provider.xcom.workspace import passing_folder
+from wandb_airflow_provider.xcom.workspace import discard, passing_folder
 
 if TYPE_CHECKING:
     import wandb
@@ -45,9 +49,18 @@ class _Prepared(NamedTuple):
 _prepared: dict[int, _Prepared] = {}
 
 
+class _Part(NamedTuple):
+    """What is ready to be sent, and the JSON that stands for it, which is empty until that is done."""
+
+    send: Callable[[], dict[str, Any]]
+    stored: dict[str, Any]
+
+
 class Push:
     """
     One XCom on its way out: a context manager, so that all parts of a value are logged in one opening of a run.
+
+    Nothing of it is sent before all of it has been found fit to be passed.
 
     :param producer: Whose XCom it is.
     """
@@ -58,6 +71,7 @@ class Push:
         self._hook = xcom_hook(producer.dag_id)
         self._run: wandb.Run | None = None
         self._parts = 0
+        self._staged: list[_Part] = []
 
     def __enter__(self) -> Self:
         return self
@@ -65,59 +79,90 @@ class Push:
     def __exit__(self, *error: Any) -> None:
         self._stack.close()
 
-    def replaced(self, value: Any, part: tuple[str, ...] = ()) -> Any:
+    def replaced(self, value: Any) -> Any:
         """
         Return the value with references in the places of what has a codec: itself, or members of dicts and lists.
 
-        :raises WandbConfigurationError: a value that cannot be stored, or one that looks like a stored value.
+        :raises WandbUnavailableError: W&B or the object store cannot be reached, and the policy is to fail. Retried.
         """
+        shown = self.staged(value)
+        self.send()
+        return shown
+
+    def staged(self, value: Any) -> Any:
+        """
+        Return the value with the JSON that will stand for its parts, which :meth:`send` fills in.
+
+        :raises WandbConfigurationError: a value that cannot be stored, or one that looks like a stored value.
+        :raises TypeError: Airflow cannot serialize what has no codec.
+        """
+        shown = self._shown(value, ())
+        if self._staged or _prepared:
+            # Else nothing is sent before Airflow serializes it.
+            most = settings.limits().max_bytes
+            if is_large(shown, most):
+                raise WandbXComRefusedError(
+                    f"The XCom {self._producer.key!r} of task {self._producer.task_id!r} has more than {most} "
+                    "bytes, even without its tables, arrays and the like; at most that many are accepted "
+                    "('max_value_bytes' of [wandb_xcom])."
+                )
+        return shown
+
+    def send(self) -> None:
+        """
+        Store what is staged.
+
+        :raises WandbUnavailableError: W&B or the object store cannot be reached, and the policy is to fail. Retried.
+        """
+        staged, self._staged = self._staged, []
+        for part in staged:
+            part.stored.update(part.send())
+
+    def _shown(self, value: Any, part: tuple[str, ...]) -> Any:
         known = _prepared.get(id(value))
         if known is not None and known.value is value:
             return known.stored
         if isinstance(value, _PLAIN):
             return value
         if isinstance(value, StoredValue):
-            return self.pass_on(value)
+            return self._stage(value, lambda: self._pass_on(value))
         codec = codec_for(value)
         if codec is not None:
-            return self.store(value, codec, part)
+            return self._stage_files(value, codec, part)
         if type(value) in (bytes, bytearray):
             # Airflow serializes no bytes, and so none within what it serializes.
             large = len(value) > settings.threshold_bytes()
-            return self.store(value, json_codec(value), part) if large else _inline_bytes(value)
+            return self._stage_files(value, json_codec(value), part) if large else inline_bytes(value)
         if len(part) >= _MAX_DEPTH:
             return value
         if type(value) is dict:
-            if MARKER in value:
-                raise WandbConfigurationError(
-                    f"The key {MARKER!r} marks what this XCom backend has stored and cannot be used in a value. To "
-                    "pass on a stored value, return what by_reference(...) gave."
-                )
-            if len({str(key) for key in value}) < len(value):
-                raise WandbConfigurationError(
-                    f"A dict in the XCom {self._producer.key!r} of task {self._producer.task_id!r} has keys that "
-                    "become the same text in JSON, such as 1 and '1', so that values would be lost. Rename them."
-                )
-            return {key: self.replaced(item, (*part, str(key))) for key, item in value.items()}
+            _check_keys(value, self._producer)
+            return {key: self._shown(item, (*part, str(key))) for key, item in value.items()}
         if type(value) in (list, tuple):
-            return type(value)(self.replaced(item, (*part, str(number))) for number, item in enumerate(value))
+            return type(value)(self._shown(item, (*part, str(number))) for number, item in enumerate(value))
         return value
 
-    def pass_on(self, value: StoredValue) -> dict[str, Any]:
-        """
-        Return the JSON that stands for a value that is stored already, which is kept for this XCom from now on.
-
-        :raises WandbUnavailableError: W&B or the object store cannot be reached, and the policy is to fail. Retried.
-        """
-        keep_for(self._hook, value.ref, self._producer)
-        return value.ref.to_json()
-
-    def store(self, value: Any, codec: Codec, part: tuple[str, ...] = ()) -> dict[str, Any]:
+    def store(self, value: Any, codec: Codec) -> dict[str, Any]:
         """
         Store a value and return the JSON that stands for it.
 
         :raises WandbUnavailableError: W&B or the object store cannot be reached, and the policy is to fail. Retried.
         """
+        stored = self._stage_files(value, codec, ())
+        self.send()
+        return stored
+
+    def _stage(self, value: Any, send: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        self._staged.append(_Part(send, {}))
+        return self._staged[-1].stored
+
+    def _pass_on(self, value: StoredValue) -> dict[str, Any]:
+        """Return the JSON that stands for a value that is stored already, which is kept for this XCom from now on."""
+        keep_for(self._hook, value.ref, self._producer)
+        return value.ref.to_json()
+
+    def _stage_files(self, value: Any, codec: Codec, part: tuple[str, ...]) -> dict[str, Any]:
+        """Write a value to files."""
         self._parts += 1
         if self._parts > _MAX_PARTS:
             raise WandbConfigurationError(
@@ -126,18 +171,24 @@ class Push:
             )
         if self._parts == 1:
             self._start()
-        producer = self._producer._replace(part=part)
-        with passing_folder() as folder:
-            staged = codec.stage(value, folder)
-            index = Index.of(codec.name, staged.meta, staged.root, staged.files, staged.folders)
-            check_limits(index, settings.limits(), f"A {type_name(value)}")
+        producer, kind = self._producer._replace(part=part), type_name(value)
+        folder = self._stack.enter_context(passing_folder())
+        staged = codec.stage(value, folder)
+        index = Index.of(codec.name, staged.meta, staged.root, staged.files, staged.folders)
+        check_limits(index, settings.limits(), f"A {kind}")
+
+        def send() -> dict[str, Any]:
             try:
-                return self._keep(producer, staged, index, type_name(value)).to_json()
+                return self._keep(producer, staged, index, kind).to_json()
             except WandbUnavailableError as error:
                 if settings.on_unavailable() != "inline" or index.size_bytes > settings.inline_limit_bytes():
                     raise
                 log.warning("%s The value stays in Airflow's database.", error)
-                return _inline(index, staged.root)
+                return inline_files(index, staged.root)
+            finally:
+                discard(folder)
+
+        return self._stage(value, send)
 
     def _keep(self, producer: Producer, staged: Staged, index: Index, kind: str) -> StoredReference:
         from wandb_airflow_provider.xcom.stores.artifact import (
@@ -211,61 +262,47 @@ def prepare(value: Any, producer: Producer, *, each: bool) -> None:
     :param each: Airflow will also push each member of a returned dict.
     """
     _prepared.clear()
-    found: list[tuple[Any, dict[str, Any]]] = []
-
-    def remember(part: Any, stored: dict[str, Any]) -> None:
-        found.append((part, stored))
-        _prepared[id(part)] = _Prepared(part, stored)
-
-    if each and isinstance(value, Mapping):
-        for key, item in value.items():
-            with _Remembering(producer._replace(key=str(key)), remember) as push:
-                push.replaced_or_large(item)
-    with _Remembering(producer, remember) as whole:
-        whole.replaced_or_large(value)
+    try:
+        with ExitStack() as stack:
+            members = []
+            if each and isinstance(value, Mapping):
+                _check_keys(value, producer)
+                for key, item in value.items():
+                    push = stack.enter_context(_Remembering(producer._replace(key=str(key))))
+                    members.append((push, item, push.staged(item)))
+            for push, item, shown in members:
+                push.finish(item, shown)
+            whole = stack.enter_context(_Remembering(producer))
+            whole.finish(value, whole.staged(value))
+    except BaseException:
+        _prepared.clear()
+        raise
 
 
 class _Remembering(Push):
     """A push whose results wait until Airflow asks for them."""
 
-    def __init__(self, producer: Producer, remember: Callable[[Any, dict[str, Any]], None]) -> None:
-        super().__init__(producer)
-        self._remember = remember
+    def finish(self, value: Any, shown: Any) -> None:
+        """Store the value's parts, or the whole if it is too large for Airflow's database; close the run it took."""
+        with self:
+            self.send()
+            if not is_reference(shown) and is_large(shown, settings.threshold_bytes()):
+                _prepared[id(value)] = _Prepared(value, self.store(shown, json_codec(shown)))
 
-    def store(self, value: Any, codec: Codec, part: tuple[str, ...] = ()) -> dict[str, Any]:
-        stored = super().store(value, codec, part)
-        self._remember(value, stored)
+    def _stage(self, value: Any, send: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        stored = super()._stage(value, send)
+        _prepared[id(value)] = _Prepared(value, stored)
         return stored
 
-    def pass_on(self, value: StoredValue) -> dict[str, Any]:
-        stored = super().pass_on(value)
-        self._remember(value, stored)
-        return stored
 
-    def replaced_or_large(self, value: Any) -> None:
-        """Store the value's parts, or the whole if it is too large for Airflow's database."""
-        from wandb_airflow_provider.xcom.size import is_large
-
-        shown = self.replaced(value)
-        if not is_reference(shown) and is_large(shown, settings.threshold_bytes()):
-            stored = super().store(shown, json_codec(shown))
-            self._remember(value, stored)
-
-
-def _inline_bytes(value: bytes | bytearray) -> dict[str, Any]:
-    """Return bytes as JSON."""
-    kind = "bytearray" if isinstance(value, bytearray) else "bytes"
-    return {MARKER: 1, "inline": kind, "data": base64.b64encode(value).decode()}
-
-
-def _inline(index: Index, root: Path) -> dict[str, Any]:
-    """Return a whole value as JSON, with the same checks on its way back as one that is stored."""
-    files = {path: base64.b64encode((root / path).read_bytes()).decode() for path in index.files}
-    content = index.to_bytes()
-    return {
-        MARKER: 1,
-        "inline": "files",
-        "index": content.decode(),
-        "digest": digest_of(content),
-        "files": files,
-    }
+def _check_keys(value: Mapping[Any, Any], producer: Producer) -> None:
+    if MARKER in value:
+        raise WandbConfigurationError(
+            f"The key {MARKER!r} marks what this XCom backend has stored and cannot be used in a value. To pass on a "
+            "stored value, return what by_reference(...) gave."
+        )
+    if len({str(key) for key in value}) < len(value):
+        raise WandbConfigurationError(
+            f"A dict in the XCom {producer.key!r} of task {producer.task_id!r} has keys that become the same text in "
+            "JSON, such as 1 and '1', so that values would be lost. Rename them."
+        )

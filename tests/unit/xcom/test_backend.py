@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from airflow.sdk import DAG
@@ -13,9 +14,14 @@ from airflow.sdk.bases.xcom import BaseXCom
 
 from tests.unit.xcom.conftest import FRAME, Backend, pull, push
 from wandb_airflow_provider import WandbDownloadArtifactOperator, WandbPythonOperator, by_reference
-from wandb_airflow_provider.exceptions import WandbConfigurationError, WandbUnavailableError
+from wandb_airflow_provider.exceptions import (
+    WandbConfigurationError,
+    WandbUnavailableError,
+    WandbXComRefusedError,
+)
 from wandb_airflow_provider.xcom.index import INDEX_NAME
-from wandb_airflow_provider.xcom.reference import MARKER
+from wandb_airflow_provider.xcom.producer import prepare
+from wandb_airflow_provider.xcom.reference import MARKER, Producer
 
 
 def tasks(*functions: Callable[..., Any]) -> list[Any]:
@@ -222,6 +228,41 @@ def test_a_value_that_looks_like_a_reference_is_refused(backend: Backend) -> Non
 def test_keys_that_are_the_same_in_json_are_refused(backend: Backend, hook: Any) -> None:
     with pytest.raises(WandbConfigurationError, match="become the same text in JSON"):
         push(backend, {1: FRAME, "1": FRAME.head(1)})
+
+
+@pytest.mark.parametrize(
+    ("member", "error"),
+    [
+        (pd.DataFrame({"a": [1 + 2j]}), WandbConfigurationError),
+        (np.array([object()]), WandbConfigurationError),
+        ({1: "a", "1": "b"}, WandbConfigurationError),
+        ("x" * 3000, WandbXComRefusedError),
+        (object(), TypeError),
+    ],
+    ids=["table", "array", "keys", "size", "class"],
+)
+@pytest.mark.parametrize("several", [False, True])
+def test_a_member_that_cannot_be_passed_is_refused_before_another_one_is_sent(
+    backend: Backend, option: Any, server: Any, hook: Any, member: Any, error: type[Exception], several: bool
+) -> None:
+    option(max_value_bytes=2500)
+    before = len(server.requests())
+    value = {"good": FRAME, "bad": member}
+    producer = Producer("dag", "run1", "task", "return_value")
+    with pytest.raises(error):
+        prepare(value, producer, each=True) if several else push(backend, value)
+    assert len(server.requests()) == before
+
+
+def test_a_result_that_could_not_be_stored_is_not_taken_for_stored(
+    backend: Backend, option: Any, tmp_path: Path
+) -> None:
+    option(storage="/proc/no-folder-can-be-made-here")
+    value = {"table": FRAME}
+    with pytest.raises(WandbUnavailableError):
+        prepare(value, Producer("dag", "run1", "task", "return_value"), each=False)
+    option(storage=tmp_path / "store")
+    pd.testing.assert_frame_equal(pull(backend, push(backend, value))["table"], FRAME)
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -218,7 +219,16 @@ def _place(protocol: Any, **attributes: Any) -> Place:
             StoredFile("gs://bucket/xcom/a", 3, "CJ=", "17"),
         ),
         (
-            _place(("abfs", "az", "abfss"), account_name="acme"),
+            # As adlfs is when it was given a connection string.
+            _place(
+                ("abfs", "az", "abfss"),
+                account_name=None,
+                service_client=SimpleNamespace(
+                    scheme="https",
+                    primary_hostname="acme.blob.core.windows.net",
+                    url="https://acme.blob.core.windows.net/?sig=secret",
+                ),
+            ),
             {"size": 3, "etag": "0x8D", "version_id": None},
             StoredFile("https://acme.blob.core.windows.net/bucket/xcom/a", 3, "0x8D"),
         ),

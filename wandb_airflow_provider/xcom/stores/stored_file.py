@@ -39,10 +39,7 @@ def stored_file(place: Place, path: str, facts: Mapping[str, Any]) -> StoredFile
     elif speaks(place, "gs", "gcs"):
         uri, version = f"gs://{path}", facts.get("generation")
     elif speaks(place, "abfs", "az"):
-        uri, version = (
-            f"https://{place.fs.account_name}.blob.core.windows.net/{path}",
-            facts.get("version_id"),
-        )
+        uri, version = f"{_azure_account(place.fs)}/{path}", facts.get("version_id")
     else:
         return StoredFile(str(place.fs.unstrip_protocol(path)), int(facts["size"]))
     return StoredFile(
@@ -51,3 +48,8 @@ def stored_file(place: Place, path: str, facts: Mapping[str, Any]) -> StoredFile
         str(etag).strip('"') if etag else None,
         str(version) if version and version != "null" else None,
     )
+
+
+def _azure_account(fs: Any) -> str:
+    """Return the URL of an account: a connection string tells it to Azure's client alone. It has no token in it."""
+    return f"{fs.service_client.scheme}://{fs.service_client.primary_hostname}"
