@@ -11,6 +11,7 @@ from wandb.apis.public import Team
 from wandb.errors import CommError
 
 from wandb_airflow_provider.devserver import DevServer
+from wandb_airflow_provider.devserver.graphql.registry import GraphQLError
 
 FreshApi = Callable[..., wandb.Api]
 GraphQL = Callable[..., tuple[int, dict[str, Any]]]
@@ -60,6 +61,12 @@ def test_taken_names_and_wrong_addresses_are_refused(fresh_api: FreshApi, projec
         api.create_user("not an address")
     # The SDK takes a refusal for a team that exists.
     assert api.create_team("local").name == "local"
+
+
+@pytest.mark.parametrize("name", ["..", "a/b", "a\nb", " "])
+def test_name_that_no_address_can_hold_names_no_team(server: DevServer, name: str) -> None:
+    with pytest.raises(GraphQLError, match=r"invalid name of a team|the name of a team is empty"):
+        server.add_team(name)
 
 
 def test_service_account_works_with_the_key_that_its_team_sees(

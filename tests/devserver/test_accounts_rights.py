@@ -126,6 +126,21 @@ def test_key_writes_what_it_may_and_nothing_else(
     assert status == (200 if who in ALLOWED else 403)
 
 
+@pytest.mark.parametrize("name", ["config.yaml", "new.txt"])
+@pytest.mark.parametrize("who", KEYS)
+def test_query_gives_nobody_an_upload_who_may_not_write(
+    own: DevServer, keys: dict[str, str], things: dict[str, Any], who: str, name: str
+) -> None:
+    document = """query Q($names: [String]) { project(name: "p", entityName: "local") { run(name: "r") {
+        files(names: $names) { edges { node { url(upload: true) } } } } } }"""
+    answer = ask(own, keys[who], "Q", document, {"names": [name]})
+    if who in ALLOWED:
+        (edge,) = answer.json()["data"]["project"]["run"]["files"]["edges"]
+        assert httpx.put(edge["node"]["url"], content=b"sent").status_code == 200
+    else:
+        assert "/storage/" not in answer.text
+
+
 @pytest.mark.parametrize("who", KEYS)
 def test_key_sees_what_it_may_and_nothing_else(
     own: DevServer, keys: dict[str, str], things: dict[str, Any], who: str

@@ -53,6 +53,26 @@ def test_files_are_selected_by_name_and_pattern_and_paged(saved: wandb.Run, find
     assert len(found.files()) == len(everything)
 
 
+def test_file_that_a_run_does_not_have_is_told_by_its_digest(
+    saved: wandb.Run, find: FindRun, server: DevServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = find(saved.id)
+    told = [(file.name, file.size, file.md5 == "0") for file in found.files(names=["none.txt", "./one.txt"])]
+    assert told == [("none.txt", 0, True), ("one.txt", 3, False)]
+    with pytest.raises(Exception, match="404"):
+        found.file("none.txt").download(root=str(tmp_path))
+
+    monkeypatch.setenv("WANDB_BASE_URL", server.url)
+    monkeypatch.setenv("WANDB_API_KEY", server.api_key)
+    path = "/".join(found.path)
+    with pytest.raises(ValueError, match=r"none\.txt not found in"):
+        wandb.restore("none.txt", run_path=path, root=str(tmp_path))
+    restored = wandb.restore("one.txt", run_path=path, root=str(tmp_path))
+    assert restored is not None
+    with restored:
+        assert restored.read() == "one"
+
+
 def test_file_is_uploaded_replaced_and_deleted_through_the_public_api(
     saved: wandb.Run, find: FindRun, server: DevServer, project: str, tmp_path: Path
 ) -> None:

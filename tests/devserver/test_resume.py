@@ -91,6 +91,9 @@ def test_id_of_a_deleted_run_is_refused_with_the_reason(
     ("arguments", "message"),
     [
         ({"id": "a" * 129}, "invalid run id"),
+        ({"id": ".."}, "invalid run id"),
+        ({"id": "half%2fquarter"}, "invalid run id"),
+        ({"project": ".."}, "invalid project name"),
         ({"project": "a" * 129}, "project name"),
         ({"entity": "strangers"}, "not a member of entity 'strangers'"),
     ],

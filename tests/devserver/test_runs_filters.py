@@ -227,6 +227,32 @@ def test_any_order_puts_missing_values_last_and_pages_without_gaps(
     assert pages == in_order(key, descending)
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("opt.value.name", "adam"),
+        ("opt.name", "adam"),
+        ("dotted.key", 7),
+        ("dotted.key.value", 7),
+        ("settings.value.value", 123),
+        ("settings.value", {"value": 123}),
+    ],
+)
+def test_config_key_is_found_as_the_application_spells_it(server: DevServer, key: str, value: Any) -> None:
+    config = {"opt": {"name": "adam"}, "dotted.key": 7, "settings": {"value": 123}}
+    moment = stamp(server.backend.now())
+    values = {"display_name": "a", "user": "dev", "state": "finished", "created_at": moment}
+    values |= {
+        "heartbeat_at": moment,
+        "config": dumps({name: {"value": kept} for name, kept in config.items()}),
+    }
+    with server.backend.store.write() as conn:
+        insert_project(conn, "local", PROJECT, now=moment)
+        insert_run(conn, "local", PROJECT, "a", values)
+    for sought, count in ((value, 1), ("another", 0)):
+        assert queries.count_runs(server.backend, "local", PROJECT, {f"config.{key}": sought}) == count
+
+
 def test_infinities_sort_as_numbers_and_nan_as_missing(server: DevServer) -> None:
     with server.backend.store.write() as conn:
         insert_project(conn, "local", PROJECT, now=stamp(server.backend.now()))

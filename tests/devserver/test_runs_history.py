@@ -96,12 +96,30 @@ def test_repeated_and_overlapping_messages_are_counted_once(
         assert _send(server, project, {"files": chunk}).status_code == 200
     found = find("target")
     assert [row["loss"] for row in found.scan_history()] == list(range(6))
-    assert found.historyKeys["keys"]["loss"]["typeCounts"] == [{"type": "number", "count": 6}]
+    assert found.historyKeys["keys"]["loss"] == {
+        "typeCounts": [{"type": "number", "count": 6}],
+        "previousValue": 5,
+    }
 
     other = {"wandb-history.jsonl": {"offset": 0, "content": ['{"_step": 0, "other": true}']}}
     assert _send(server, project, {"files": other}).status_code == 200
     assert find("target").historyKeys["keys"].keys() == {"_step", "other"}
     run.finish()
+
+
+def test_history_keys_tell_the_latest_number_of_each_key(open_run: OpenRun, find: FindRun) -> None:
+    run = open_run()
+    run.log({"loss": 3.5, "kind": "first"})
+    run.log({"loss": 2.5, "val": {"acc": 0.5}})
+    run.log({"loss": 1.5, "kind": "last"})
+    run.log({"val": {"acc": 0.75}})
+    run.log({"loss": "none"})
+    run.finish()
+
+    found = find(run.id).history_keys
+    latest = {key: told.get("previousValue") for key, told in found["keys"].items()}
+    assert (latest["loss"], latest["val.acc"], latest["kind"], latest["_step"]) == (1.5, 0.75, None, 4)
+    assert found["lastStep"] == 4
 
 
 @pytest.mark.parametrize(

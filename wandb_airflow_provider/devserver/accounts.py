@@ -21,6 +21,8 @@ ROLES = ("admin", "member", "viewer")
 
 _FORBIDDEN = "/\\#?%:<>\"'"
 _LONGEST_NAME = 128
+# As a name they would lead elsewhere: clients take them out of an address.
+FOLDERS = (".", "..")
 
 register_schema("""
 CREATE TABLE IF NOT EXISTS entities (
@@ -148,10 +150,11 @@ def check_name(what: str, name: object) -> str:
     """Return the name of a team, user or organisation, or refuse it with a 400."""
     if not isinstance(name, str) or not name.strip():
         raise GraphQLError(f"the name of {what} is empty.")
-    if len(name) > _LONGEST_NAME or any(char in _FORBIDDEN or not char.isprintable() for char in name):
+    unfit = name in FOLDERS or any(char in _FORBIDDEN or not char.isprintable() for char in name)
+    if len(name) > _LONGEST_NAME or unfit:
         raise GraphQLError(
             f"invalid name of {what} {name[:_LONGEST_NAME]!r}: at most {_LONGEST_NAME} printable characters, none of"
-            f" {' '.join(_FORBIDDEN)}."
+            f" {' '.join(_FORBIDDEN)}, and not only one or two dots."
         )
     return name
 

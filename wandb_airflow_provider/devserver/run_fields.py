@@ -136,10 +136,7 @@ def _in_document(document: str, key: str) -> Field:
     names = key.split(".")
     paths = [[key], names] if len(names) > 1 else [names]
     if document == "config":
-        # Each entry of a config is {"value": ...}; older clients spell that out.
-        if len(names) == 2 and names[-1] == "value":
-            paths = [names[:1]]
-        paths = [[first, "value", *rest] for first, *rest in paths]
+        paths = _config_paths(names, paths)
     texts = ["$" + "".join(f'."{name}"' for name in path) for path in paths]
     return Field(
         _either([f"json_extract({document}, ?)"] * len(texts)),
@@ -148,6 +145,18 @@ def _in_document(document: str, key: str) -> Field:
         texts,
         is_document=True,
     )
+
+
+def _config_paths(names: list[str], paths: list[list[str]]) -> list[list[str]]:
+    """Add to paths in a config that each of its entries is ``{"value": ...}``, which filters may spell out."""
+    if len(names) == 2 and names[-1] == "value":
+        return [names]
+    found = [[first, "value", *rest] for first, *rest in paths]
+    if len(names) > 2 and names[1] == "value":
+        found.append(names)
+    if len(names) > 2 and names[-1] == "value":
+        found.append([".".join(names[:-1]), "value"])
+    return found
 
 
 def _either(expressions: list[str]) -> str:

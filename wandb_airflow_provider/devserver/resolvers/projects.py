@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Mapping
 from typing import Any
 
+from wandb_airflow_provider.devserver.accounts import FOLDERS
 from wandb_airflow_provider.devserver.artifacts import names, registries, roles
 from wandb_airflow_provider.devserver.clock import api_time, stamp
 from wandb_airflow_provider.devserver.graphql.registry import (
@@ -98,9 +99,10 @@ def insert_project(
 
     :raises GraphQLError: 400 if the name is not allowed.
     """
-    if len(name) > _LONGEST_NAME or any(char in _FORBIDDEN for char in name):
+    if len(name) > _LONGEST_NAME or name in FOLDERS or any(char in _FORBIDDEN for char in name):
         raise GraphQLError(
-            f"invalid project name {name!r}: at most {_LONGEST_NAME} characters, none of {' '.join(_FORBIDDEN)}."
+            f"invalid project name {name!r}: at most {_LONGEST_NAME} characters, none of {' '.join(_FORBIDDEN)}, and"
+            " not only one or two dots."
         )
     conn.execute(
         "INSERT OR IGNORE INTO projects (id, entity, name, access, created_at, created_by) VALUES (?, ?, ?, ?, ?, ?)",

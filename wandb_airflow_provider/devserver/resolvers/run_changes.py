@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
+from wandb_airflow_provider.devserver.accounts import FOLDERS
 from wandb_airflow_provider.devserver.artifacts import edges, versions
 from wandb_airflow_provider.devserver.clock import stamp
 from wandb_airflow_provider.devserver.graphql.registry import GraphQLError, RequestContext, mutation
@@ -30,7 +31,8 @@ from wandb_airflow_provider.devserver.runs_table import (
 )
 from wandb_airflow_provider.devserver.store import dumps
 
-_FORBIDDEN = ":;,#?/'"
+# Those that the SDK refuses, and those that its documentation forbids: an address with a % leads elsewhere.
+_FORBIDDEN = ":;,#?/'%\\"
 _LONGEST_NAME = 128
 _LONGEST_TAG = 64
 _RESUME_SECONDS = 300.0
@@ -144,9 +146,10 @@ def _values(args: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _valid_name(name: str) -> str:
-    if len(name) > _LONGEST_NAME or any(char in _FORBIDDEN for char in name):
+    if len(name) > _LONGEST_NAME or name in FOLDERS or any(char in _FORBIDDEN for char in name):
         raise GraphQLError(
-            f"invalid run id {name!r}: at most {_LONGEST_NAME} characters, none of {' '.join(_FORBIDDEN)}."
+            f"invalid run id {name!r}: at most {_LONGEST_NAME} characters, none of {' '.join(_FORBIDDEN)}, and not"
+            " only one or two dots."
         )
     return name
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mimetypes
+import posixpath
 import sqlite3
 from collections.abc import Mapping
 from typing import Any
@@ -26,6 +27,7 @@ from wandb_airflow_provider.devserver.uploads import on_upload, sign_download, s
 
 _KIND = "run_file"
 _LONGEST_NAME = 1024
+_NO_FILE = 0
 
 register_schema("""
 CREATE TABLE IF NOT EXISTS run_files (
@@ -144,12 +146,21 @@ def file_count(ctx: RequestContext, parent: Mapping[str, Any], args: dict[str, A
 
 @field("Run", "files")
 def files(ctx: RequestContext, parent: Mapping[str, Any], args: dict[str, Any]) -> dict[str, Any]:
-    """List files of a run by name: all, those in ``names``, or those like a ``pattern`` of SQL's LIKE."""
-    condition, params = "run = ?", [parent["_pk"]]
-    names = args.get("names")
+    """
+    List files of a run by name: all, those like a ``pattern`` of SQL's LIKE, or those in ``names``.
+
+    As at W&B, each of ``names`` is answered in its place, one that the run does not have with the MD5 ``0``: by that
+    ``wandb.restore`` knows that there is none.
+    """
+    names = [name for name in args.get("names") or [] if name is not None]
     if names:
-        condition += f" AND name IN ({', '.join('?' * len(names))})"
-        params += names
+        with ctx.store.read() as conn:
+            found = [(name, _asked_for(conn, parent["_pk"], name)) for name in names]
+        nodes = [
+            _absent(ctx, parent, name) if row is None else _node(ctx, parent, row) for name, row in found
+        ]
+        return connection(nodes, args, typename="FileConnection")
+    condition, params = "run = ?", [parent["_pk"]]
     if args.get("pattern"):
         condition += " AND name LIKE ?"
         params.append(args["pattern"])
@@ -164,10 +175,12 @@ def files(ctx: RequestContext, parent: Mapping[str, Any], args: dict[str, Any]) 
     return connection(nodes, args, total, "FileConnection")
 
 
+def _asked_for(conn: sqlite3.Connection, run: int, name: str) -> sqlite3.Row | None:
+    # ``wandb verify`` asks for "./name" as well.
+    return _file(conn, run, name) or _file(conn, run, posixpath.normpath(name))
+
+
 def _node(ctx: RequestContext, run: Mapping[str, Any], row: sqlite3.Row) -> dict[str, Any]:
-    path = "/".join(
-        quote(part) for part in (run["_entity"], run["_project"], run["name"], *row["name"].split("/"))
-    )
     return {
         "__typename": "File",
         "id": global_id("File", row["file_id"]),
@@ -177,15 +190,44 @@ def _node(ctx: RequestContext, run: Mapping[str, Any], row: sqlite3.Row) -> dict
         "md5": hex_to_base64(row["md5"]),
         "updatedAt": api_time(row["updated_at"]),
         "directUrl": sign_download(ctx, row["md5"], row["name"]),
-        "_url": f"{ctx.base_url}/files/{path}",
+        "_url": _address(ctx, run, row["name"]),
         "_run": run["_pk"],
+        "_entity": run["_entity"],
     }
+
+
+def _absent(ctx: RequestContext, run: Mapping[str, Any], name: str) -> dict[str, Any]:
+    address = _address(ctx, run, name)
+    return {
+        "__typename": "File",
+        "id": global_id("File", _NO_FILE),
+        "name": name,
+        "sizeBytes": 0,
+        "mimetype": "",
+        "md5": "0",
+        "updatedAt": None,
+        "directUrl": address,
+        "_url": address,
+        "_run": run["_pk"],
+        "_entity": run["_entity"],
+    }
+
+
+def _address(ctx: RequestContext, run: Mapping[str, Any], name: str) -> str:
+    path = "/".join(quote(part) for part in (run["_entity"], run["_project"], run["name"], *name.split("/")))
+    return f"{ctx.base_url}/files/{path}"
 
 
 @field("File", "url")
 def url(ctx: RequestContext, parent: Mapping[str, Any], args: dict[str, Any]) -> str:
-    """Return where a file can be read with the API key, or, with ``upload``, written without it."""
+    """
+    Return where a file can be read with the API key, or, with ``upload``, written without it.
+
+    :raises GraphQLError: 403 if an upload is asked for by somebody who may not write.
+    """
     if args.get("upload"):
+        ctx.user.require_write(parent["_entity"])
+        _check_name(parent["name"])
         return sign_upload(ctx, {"kind": _KIND, "run": parent["_run"], "name": parent["name"]})
     address: str = parent["_url"]
     return address
