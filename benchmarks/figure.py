@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import median, quantiles
-from typing import Any
+from typing import Any, TypeVar
 
+T = TypeVar("T")
 _DIGITS = {"x": 2, "s": 2, "ms": 1, "MB": 1}
 
 
@@ -42,7 +43,7 @@ class Figure:
         return {**asdict(self), "met": self.met}
 
 
-def repeat(measure: Callable[[], Mapping[str, float]], rounds: int) -> dict[str, list[float]]:
+def repeat(measure: Callable[[], Mapping[str, T]], rounds: int) -> dict[str, list[T]]:
     """
     Return each value of a round, by name, for all rounds.
 

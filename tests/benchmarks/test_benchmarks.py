@@ -16,6 +16,7 @@ from benchmarks import (
     concurrent_runs,
     dag_parsing,
     history_scan,
+    imports,
     listener,
     logging_cost,
     mapped_tasks,
@@ -33,6 +34,7 @@ from benchmarks.growth import curves, render_curves, the_one
 
 # No rounds: only the one that otherwise warms up.
 BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
+    "imports": lambda: imports.measure(0),
     "parse": lambda: dag_parsing.measure(0, tasks=3),
     "server-start": lambda: server_start.measure(0),
     "listener": lambda: listener.measure(0),
@@ -67,6 +69,15 @@ def test_benchmark_of_a_small_size_measures_and_loses_nothing(name: str) -> None
     growth = CATALOGUE[name].growth
     for pattern in growth.figures if growth else ():
         assert the_one(pattern, figures)
+
+
+def test_of_the_imports_those_count_during_which_the_processor_was_fastest_whatever_they_took() -> None:
+    samples = [
+        imports.Sample(seconds, loops)
+        for seconds, loops in ((1, 0.9), (5, 0.5), (2, 0.7), (4, 0.6), (0, 0.8), (3, 1.0), (9, 1.1))
+    ]
+    assert [sample.seconds for sample in imports.fastest(samples)] == [5, 4, 2]
+    assert imports.fastest(samples[:1]) == samples[:1]
 
 
 def test_an_event_with_another_key_hides_no_move_that_was_missed() -> None:
