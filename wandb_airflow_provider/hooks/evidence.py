@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from inspect import signature
 from itertools import islice
 from pathlib import Path, PurePosixPath
@@ -75,14 +75,16 @@ def read_last_good(hook: WandbHook, record: RunRecord, count: int) -> list[RunRe
     """
     Return the last runs like this one, and before it, that a gate let pass; the newest first.
 
-    Like it are those of its project and job type. One request. There may be fewer.
+    Like it are those of its project and job type. W&B tells whole seconds: others of the same second count as before.
+    One request. There may be fewer.
     """
+    after = _time(record.created_at) + timedelta(seconds=1)
     filters: dict[str, Any] = {
         "state": FINISHED,
         f"summary_metrics.{PASSED_KEY}": True,
         f"summary_metrics.{JUDGED_BY_KEY}": {"$exists": True},
         "name": {"$ne": record.ref.wandb_run_id},
-        "created_at": {"$lt": record.created_at},
+        "created_at": {"$lt": after.isoformat(timespec="seconds")},
     }
     if record.job_type:
         filters["jobType"] = record.job_type

@@ -179,11 +179,12 @@ class _Reader:
         """Return the runs of the same kind that began in the time before the judgement, the newest first."""
         if not like.job_type or not self._wish.most_runs:
             return []
-        until = self._verdict.evaluated_at
-        since = until - timedelta(days=self._wish.days)
+        judged = self._verdict.evaluated_at
+        # To the end of that second.
+        since, until = judged - timedelta(days=self._wish.days), judged + timedelta(seconds=1)
         filters = {
             "jobType": like.job_type,
-            "$and": [{"created_at": {"$gte": _moment(since)}}, {"created_at": {"$lte": _moment(until)}}],
+            "$and": [{"created_at": {"$gte": _moment(since)}}, {"created_at": {"$lt": _moment(until)}}],
         }
         where = like.path.rpartition("/")[0]
         return self._list(where, filters, "-created_at", self._wish.most_runs)

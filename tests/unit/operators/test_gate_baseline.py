@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -136,20 +136,12 @@ def test_a_promotion_record_copied_from_another_version_names_no_baseline(
     assert (outcome["baseline_value"], outcome["reason"]) == (0.7, "change_below_minimum")
 
 
-@pytest.fixture
-def tick(server: Any) -> Iterator[Callable[[], None]]:
-    """``tick()`` moves W&B's clock on, which tells the beginnings of runs to the second."""
-    yield lambda: server.clock.advance(2)
-    server.clock.reset()
-
-
 def test_the_last_good_runs_are_evaluated_ones_and_not_those_of_the_gates(
-    hook: WandbHook, log_run: Callable[..., Any], run_task: Callable[..., Any], tick: Callable[[], None]
+    hook: WandbHook, log_run: Callable[..., Any], run_task: Callable[..., Any]
 ) -> None:
     """Runs without a job type are compared with all of the project, among which are those of the gates."""
     rolling = {"metric": "eval/mrr", "min_change": 0, "last_good": 2, "when_no_baseline": "pass"}
     for mrr, baseline, runs in ((0.6, None, None), (0.7, 0.6, 1), (0.8, 0.65, 2)):
-        tick()
         run, version = log_run({"eval/mrr": mrr}, f"weights {mrr}")
         assert hook.get_run(run).job_type is None
         operator = gate(rules=[rolling], run=run.path, candidate=version.path)

@@ -6,7 +6,7 @@ import json
 import math
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -170,7 +170,17 @@ def test_the_verdict_is_shown_in_the_evaluated_run_and_in_the_pipeline_run(
     assert hook.get_run(run).summary["mrr"] == 0.6
 
 
+@pytest.fixture(params=["as time goes", "all in one second"])
+def clock(request: pytest.FixtureRequest, server: Any) -> Iterator[None]:
+    """W&B's clock, by which runs begin one after the other, or at one time, as W&B tells it."""
+    if request.param == "all in one second":
+        server.clock.freeze()
+    yield
+    server.clock.reset()
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("clock")
 def test_the_last_good_runs_are_those_of_the_same_kind_that_a_gate_let_pass(
     hook: WandbHook, evaluate: Callable[..., Any], run_task: Callable[..., Any]
 ) -> None:
