@@ -5,9 +5,8 @@ Each process imports ``airflow.sdk`` first and then measures one further import 
 Airflow takes do not hide what is added. Processor time, which an import consists of nearly wholly: the clock would
 measure how busy the machine is.
 
-Processor time too depends on the others of a machine: a core that shares its units or its clock takes half as long
-again for the same instructions. So a process runs one fixed loop before the import and after it, and the third of the
-rounds counts in which these loops were fastest. They know nothing of the import.
+A processor's speed may change by half within a minute. So a process runs one fixed loop before the import and after it,
+and the third of the rounds counts in which these loops were fastest. They know nothing of the import.
 """
 
 from __future__ import annotations
@@ -74,8 +73,8 @@ class Sample(NamedTuple):
 
 def measure(rounds: int) -> list[Figure]:
     """
-    Return the time of each import, what all rounds say of the one with a bar, and how much slower the loops were in
-    those, and what the package adds as a part of what wandb adds.
+    Return the time of each import, and what the package adds as a part of what wandb adds; for the import with a bar
+    also its time in all rounds, and how much slower the loops were in those.
     """
     with tempfile.TemporaryDirectory() as home:
         environment = {

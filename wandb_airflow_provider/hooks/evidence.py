@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from inspect import signature
 from itertools import islice
 from pathlib import Path, PurePosixPath
@@ -14,12 +14,12 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from wandb_airflow_provider.exceptions import WandbGateFailedError, WandbNotFoundError
+from wandb_airflow_provider.hooks.run_record import RunRecord, began_by
 from wandb_airflow_provider.identity import RunRef
 from wandb_airflow_provider.rules.evidence import VERDICT_PREFIX, Demand, RunEvidence, TableData, look_up
 
 if TYPE_CHECKING:
     from wandb_airflow_provider.artifacts import ArtifactRef
-    from wandb_airflow_provider.hooks.run_record import RunRecord
     from wandb_airflow_provider.hooks.wandb import WandbHook
     from wandb_airflow_provider.registry import RegistryAlias
     from wandb_airflow_provider.rules.verdict import CandidateUse
@@ -75,16 +75,15 @@ def read_last_good(hook: WandbHook, record: RunRecord, count: int) -> list[RunRe
     """
     Return the last runs like this one, and before it, that a gate let pass; the newest first.
 
-    Like it are those of its project and job type. W&B tells whole seconds: others of the same second count as before.
-    One request. There may be fewer.
+    Like it are those of its project and job type. Others of the same second count as before it. One request. There may
+    be fewer.
     """
-    after = _time(record.created_at) + timedelta(seconds=1)
     filters: dict[str, Any] = {
         "state": FINISHED,
         f"summary_metrics.{PASSED_KEY}": True,
         f"summary_metrics.{JUDGED_BY_KEY}": {"$exists": True},
         "name": {"$ne": record.ref.wandb_run_id},
-        "created_at": {"$lt": after.isoformat(timespec="seconds")},
+        "created_at": began_by(_time(record.created_at)),
     }
     if record.job_type:
         filters["jobType"] = record.job_type

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from itertools import islice
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,6 +16,7 @@ from wandb_airflow_provider.exceptions import (
     WandbUnavailableError,
 )
 from wandb_airflow_provider.hooks.evidence import read_run
+from wandb_airflow_provider.hooks.run_record import began_by
 from wandb_airflow_provider.identity import RunRef
 from wandb_airflow_provider.promotion import RECORD_KEY, PromotionRecord
 from wandb_airflow_provider.registry import PROJECT_PREFIX, RegistryAlias
@@ -180,11 +181,13 @@ class _Reader:
         if not like.job_type or not self._wish.most_runs:
             return []
         judged = self._verdict.evaluated_at
-        # To the end of that second.
-        since, until = judged - timedelta(days=self._wish.days), judged + timedelta(seconds=1)
+        since = judged - timedelta(days=self._wish.days)
         filters = {
             "jobType": like.job_type,
-            "$and": [{"created_at": {"$gte": _moment(since)}}, {"created_at": {"$lt": _moment(until)}}],
+            "$and": [
+                {"created_at": {"$gte": since.isoformat(timespec="seconds")}},
+                {"created_at": began_by(judged)},
+            ],
         }
         where = like.path.rpartition("/")[0]
         return self._list(where, filters, "-created_at", self._wish.most_runs)
@@ -280,7 +283,3 @@ def _seconds(summary: Mapping[str, Any]) -> float | None:
     if found is None and isinstance(inner, Mapping):
         found = measure(inner.get("runtime")).value
     return found
-
-
-def _moment(time: datetime) -> str:
-    return time.isoformat(timespec="seconds")

@@ -198,6 +198,21 @@ def test_the_last_good_runs_are_those_of_the_same_kind_that_a_gate_let_pass(
 
 
 @pytest.mark.slow
+def test_a_run_that_began_later_is_no_baseline_of_the_one_before(
+    server: Any, hook: WandbHook, evaluate: Callable[..., Any], run_task: Callable[..., Any]
+) -> None:
+    rolling = {"metric": "mrr", "min_change": -0.01, "last_good": 2, "when_no_baseline": "pass"}
+    first, candidate = evaluate(mrr=0.6)
+    server.clock.advance(2)
+    second, later = evaluate(mrr=0.7)
+    passed = run_task(gate(rules=[rolling], run=second.path, candidate=later.path))
+    assert passed.state == "success", passed.error
+    judged = run_task(gate(rules=[rolling], run=first.path, candidate=candidate.path), dag_run_id="weekly-1")
+    assert judged.state == "success", judged.error
+    assert judged.xcom()["outcomes"][0]["baseline_value"] is None
+
+
+@pytest.mark.slow
 def test_a_run_that_did_not_use_the_candidate_is_not_judged_unless_told_otherwise(
     hook: WandbHook, evaluate: Callable[..., Any], run_task: Callable[..., Any]
 ) -> None:

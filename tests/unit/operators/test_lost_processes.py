@@ -91,7 +91,7 @@ def test_a_task_killed_from_outside_keeps_what_was_received_and_leaves_no_helper
     ref, received = at_work()
     # As the kernel does it when memory runs out.
     (task,) = psutil.Process(worker.pid).children()
-    # children() leaves out what seems to be older than its parent, by a clock that may be set.
+    # By the parent alone: children() also compares when both started.
     helpers = [
         process for process in psutil.process_iter(["name", "ppid"]) if process.info["ppid"] == task.pid
     ]
