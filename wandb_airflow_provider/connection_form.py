@@ -39,6 +39,7 @@ EXTRA_FIELDS: Mapping[str, Mapping[str, Any]] = {
     "allow_project_creation": {
         "label": "Allow project creation",
         "type": "boolean",
+        "default": True,
         "description": "When false, a run in a project that does not exist fails instead of creating it.",
     },
     "redaction": {
@@ -47,4 +48,4 @@ EXTRA_FIELDS: Mapping[str, Mapping[str, Any]] = {
         "description": "What must not be sent to W&B. Empty: all but the secrets that Airflow knows.",
     },
 }
-"""Field name in the connection's extra to how the connection form shows it."""
+"""Field name in the connection's extra to how the connection form shows it, and with what, unless empty."""

@@ -27,7 +27,7 @@ def get_provider_info() -> dict[str, Any]:
                     name: {
                         "label": spec["label"],
                         "description": spec["description"],
-                        "schema": {"type": [spec["type"], "null"]},
+                        "schema": {"type": [spec["type"], "null"], "default": spec.get("default")},
                     }
                     for name, spec in EXTRA_FIELDS.items()
                 },

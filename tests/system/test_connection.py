@@ -24,6 +24,8 @@ def test_the_connection_form_has_the_type_with_its_fields(airflow_cluster: Airfl
     assert found["hook_name"] == "Weights & Biases"
     assert found["hook_class_name"] == "wandb_airflow_provider.hooks.wandb.WandbHook"
     assert set(found["extra_fields"]) == set(EXTRA_FIELDS)
+    # What the form saves untouched is what the connection has without the field.
+    assert found["extra_fields"]["allow_project_creation"]["value"] is True
     assert found["standard_fields"]["password"]["title"] == "API key"
     assert found["standard_fields"]["host"]["title"] == "API URL"
     assert found["standard_fields"]["login"]["hidden"]

@@ -385,7 +385,9 @@ class WandbHook(BaseHook):
         # Airflow 3.1 shows no form at all for a hook that asks for any other kind of field.
         fields = {"string": StringField, "number": IntegerField, "boolean": BooleanField}
         return {
-            name: fields[spec["type"]](lazy_gettext(spec["label"]), widget=BS3TextFieldWidget())
+            name: fields[spec["type"]](
+                lazy_gettext(spec["label"]), widget=BS3TextFieldWidget(), default=spec.get("default")
+            )
             for name, spec in EXTRA_FIELDS.items()
         }
 
